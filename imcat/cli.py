@@ -1,0 +1,314 @@
+"""The command line: options to configuration to call, and errors in one line.
+
+Nothing heavy is imported before a command runs, so that ``imcat --help`` is
+quick and a command pays for what it uses only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imcat import __version__
+from imcat.errors import ImcatError, UsageError
+
+if TYPE_CHECKING:
+    from imcat.config import Config
+    from imcat.scale import RunSummary
+
+__all__ = ["COMMANDS", "main"]
+
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_INTERRUPTED, _PIPE_CLOSED = 130, 141  # as shells report SIGINT and SIGPIPE
+
+
+class _Program(click.Group):
+    """The program; an unknown command is answered with the nearest one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and name not in self.commands:
+            near = difflib.get_close_matches(name, self.commands, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(self.commands)}"
+            raise UsageError(f"no command is called {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_Program, invoke_without_command=True, context_settings=_HELP)
+@click.version_option(__version__, prog_name="imcat", message="%(prog)s %(version)s")
+@click.pass_context
+def _program(context: click.Context) -> None:
+    """Survey image tiles in, a catalogue to publish from out.
+
+    Exit code: 0 all tiles written, 1 some tiles failed, 2 nothing written.
+    """
+    if context.invoked_subcommand is None:
+        raise UsageError(
+            f"no command given; expected one of {', '.join(COMMANDS)} (imcat --help explains them)"
+        )
+
+
+def _comma_separated(
+    _: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    words = tuple(word.strip() for word in value.split(","))
+    if not all(words):
+        raise UsageError(f"--{parameter.name} is {value!r}; expected names with commas between")
+    return words
+
+
+@_program.command(context_settings=_HELP)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.option("-o", "--out", required=True, metavar="OUT", help="Folder for catalogue, ledger and report.")
+@click.option(
+    "--survey",
+    type=click.Choice(["auto", "sdss", "csst", "generic"]),
+    default="auto",
+    show_default=True,
+    help="What kind of files the inputs are.",
+)
+@click.option("--bands", metavar="B,B,...", callback=_comma_separated, help="Bands to use (default: all).")
+@click.option("--config", "config_file", metavar="F.toml", help="Settings.")
+@click.option(
+    "--detector",
+    type=click.Choice(["network", "threshold"]),
+    help="Engine that finds the sources (default: threshold).",
+)
+@click.option(
+    "--min-score", type=float, metavar="S", help="Leave out sources with a smaller detection_score."
+)
+@click.option("--no-models", is_flag=True, help="Leave out model and PSF fits.")
+@click.option("--no-classify", is_flag=True, help="Leave out the classification.")
+@click.option("--no-report", is_flag=True, help="Leave out figures and summary.")
+@click.option(
+    "--images",
+    metavar="KIND,KIND,...",
+    callback=_comma_separated,
+    help="Write images too: background, rms, segmentation, residual.",
+)
+@click.option(
+    "--workers", type=int, default=1, show_default=True, metavar="N", help="Processes on this machine."
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of a Dask scheduler.")
+@click.option("--resume", is_flag=True, help="Go on with the run that OUT holds.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
+@click.option("-v", "--verbose", is_flag=True, help="Tracebacks of unexpected failures on standard error.")
+def run(
+    inputs: tuple[str, ...],
+    out: str,
+    survey: str,
+    bands: tuple[str, ...] | None,
+    config_file: str | None,
+    detector: str | None,
+    min_score: float | None,
+    no_models: bool,
+    no_classify: bool,
+    no_report: bool,
+    images: tuple[str, ...] | None,
+    workers: int,
+    scheduler: str | None,
+    resume: bool,
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    """Make the catalogue of tiles.
+
+    INPUT is any mix of folders, files and globs: SDSS frames, CSST level-1
+    files, or generic tiles as TOML files.
+    """
+    # This version has neither model fits nor a classification: leaving them out changes nothing.
+    del no_models, no_classify
+    if verbose:
+        _log_to_stderr()
+    _single_threaded_libraries()
+    from imcat.scale import make_progress
+    from imcat.scale import run as run_tiles
+
+    summary = run_tiles(
+        inputs,
+        out,
+        survey=survey,
+        bands=bands,
+        config=_configuration(config_file, detector, min_score),
+        workers=workers,
+        scheduler=scheduler,
+        resume=resume,
+        images=images or (),
+        report=not no_report,
+        progress=make_progress(as_json),
+    )
+    if not as_json and summary.ok:
+        _print_summary(summary, Path(out), report=not no_report)
+    return summary.exit_code
+
+
+@_program.command(context_settings=_HELP)
+@click.argument("source", metavar="OUT")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    metavar="FILE",
+    help="Its ending is .fits, .vot, .ecsv, .parquet, .csv or .reg.",
+)
+@click.option(
+    "--names",
+    type=click.Choice(["imcat", "sdss", "sextractor"]),
+    default="imcat",
+    show_default=True,
+    help="Whose names the columns get.",
+)
+@click.option("--primary", is_flag=True, help="Leave out sources that are primary in another tile.")
+def export(source: str, out: str, names: str, primary: bool) -> int:
+    """Write the catalogue of a run to one file.
+
+    OUT is the folder of a run, or one of its source files.
+    """
+    from imcat.catalogue import export as write
+
+    rows = write(source, out, names=names, primary=primary)
+    click.echo(f"{rows} sources written to {out}")
+    return 0
+
+
+@_program.command(context_settings=_HELP)
+@click.argument("source", metavar="OUT")
+@click.argument("sql", metavar='"SELECT ... FROM sources"')
+@click.option("-o", "--out", metavar="FILE", help="Write the result instead of printing it.")
+def query(source: str, sql: str, out: str | None) -> int:
+    """Query the catalogue of a run in SQL.
+
+    OUT is the folder of a run; its rows are the view `sources`.
+    """
+    from imcat.catalogue import format_table
+    from imcat.catalogue import query as ask
+
+    table = ask(source, sql, out)
+    click.echo(f"{len(table)} rows written to {out}" if out else format_table(table))
+    return 0
+
+
+@_program.command(context_settings=_HELP)
+@click.argument("catalogue", metavar="CATALOGUE")
+@click.argument("truth", metavar="TRUTH")
+@click.option("-o", "--out", required=True, metavar="REPORT", help="Folder for the report.")
+def evaluate(catalogue: str, truth: str, out: str) -> int:
+    """Compare a catalogue with a truth or a reference table.
+
+    CATALOGUE is a source file or the folder of a run.
+    """
+    from imcat.evaluate import evaluate_catalogue
+
+    evaluate_catalogue(Path(catalogue), Path(truth), Path(out))
+    click.echo(f"report: {Path(out) / 'report.md'}")
+    return 0
+
+
+#: Commands by name, in the order of ``imcat --help``.
+COMMANDS: dict[str, click.Command] = dict(_program.commands)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Default: those of the process.
+
+    Returns
+    -------
+    int
+        Exit code. Every error is one line on standard error that begins with ``error:``.
+    """
+    with warnings.catch_warnings():
+        if not sys.warnoptions:  # those of libraries are not for the user, unless asked for with -W
+            warnings.simplefilter("ignore")
+        try:
+            code = _program.main(
+                None if arguments is None else list(arguments), prog_name="imcat", standalone_mode=False
+            )
+            sys.stdout.flush()
+            return int(code or 0)
+        except ImcatError as error:
+            return _fail(str(error))
+        except click.ClickException as error:
+            return _fail(_in_one_line(error))
+        except (click.Abort, KeyboardInterrupt):
+            return _fail("interrupted; imcat run goes on where it was with --resume", _INTERRUPTED)
+        except BrokenPipeError:
+            # Whoever read our output has seen enough. Python flushes again at exit: give it a place to.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return _PIPE_CLOSED
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            return _fail(f"{where}{error.strerror or error}")
+
+
+def _fail(text: str, code: int = 2) -> int:
+    print("error:", " ".join(text.split()), file=sys.stderr, flush=True)
+    return code
+
+
+def _in_one_line(error: click.ClickException) -> str:
+    command = f"imcat {error.ctx.info_name}" if getattr(error, "ctx", None) and error.ctx.parent else "imcat"  # type: ignore[attr-defined]
+    if isinstance(error, click.NoSuchOption):
+        near = error.possibilities or []
+        hint = f"did you mean {near[0]}?" if near else f"{command} --help lists them"
+        return f"{command} has no option {error.option_name}; {hint}"
+    text = error.format_message().rstrip(".")
+    return f"{text[:1].lower()}{text[1:]} ({command} --help explains)"
+
+
+def _configuration(path: str | None, detector: str | None, min_score: float | None) -> Config:
+    from imcat.config import Config
+
+    config = Config.from_toml(path) if path else Config()
+    given: dict[str, Any] = {"detector": detector, "min_score": min_score}
+    return config.replace(**{name: value for name, value in given.items() if value is not None})
+
+
+def _print_summary(summary: RunSummary, out: Path, report: bool) -> None:
+    earlier = f" ({summary.done_before} by an earlier run)" if summary.done_before else ""
+    failed = f", {summary.failed} failed" if summary.failed else ""
+    click.echo(
+        f"{summary.ok} of {summary.tiles} tiles written{earlier}{failed}: "
+        f"{summary.sources} sources in {summary.seconds:.1f} s"
+    )
+    click.echo(f"catalogue: {out / 'sources'}")
+    if report:
+        click.echo(f"report:    {out / 'report'}")
+    if summary.warnings:
+        click.echo(f"warnings:  {summary.warnings}, listed in {out / 'run.json'}")
+
+
+def _log_to_stderr() -> None:
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("imcat")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+
+
+def _single_threaded_libraries() -> None:
+    """Windows of a tile run side by side already; has an effect before numpy is imported only."""
+    if "numpy" not in sys.modules:
+        from imcat.scale.executor import single_threaded_libraries
+
+        single_threaded_libraries()

@@ -1,0 +1,338 @@
+"""The map: one tile in, one catalogue out.
+
+    tile → background, detection → sources → measurement → catalogue
+
+`catalogue_tile` is a pure function of the tile's pixels, the configuration and
+the weights: the same bytes everywhere, whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from imcat import __version__
+from imcat.align import GridMap, map_grids
+from imcat.catalogue import Catalogue
+from imcat.config import Config
+from imcat.detect import Combiner, Detections, Plane, band_weights, detect_threshold, measure_psf_fwhm
+from imcat.errors import InputError, UsageError
+from imcat.flags import SourceFlag
+from imcat.measure import Layer, Measurements, measure_sources
+from imcat.measure.columns import source_columns
+from imcat.measure.occupied import occupied
+from imcat.measure.views import pixel_to_sky
+from imcat.noise import NoiseModel, measure_covariance, measure_noise
+from imcat.products import ImageProduct, make_images, tile_preview
+from imcat.psf import FWHM_PER_SIGMA
+from imcat.schema import Schema
+from imcat.surveys.extinction import band_extinction, ebv_from_maps
+from imcat.tile import Band, Exposure, Tile
+
+if TYPE_CHECKING:
+    from imcat.evaluate.overview import Preview
+
+__all__ = ["ImageProduct", "TileResult", "catalogue_tile", "process_tile"]
+
+_T = TypeVar("_T")
+_U = TypeVar("_U")
+
+
+@dataclass(frozen=True, eq=False)
+class TileResult:
+    """A tile's catalogue and what came with it.
+
+    Attributes
+    ----------
+    catalogue : Catalogue
+        The sources.
+    warnings : list of str
+        What a user should know of how the tile was read and measured.
+    counts : dict
+        Number of sources, and of those with a flag that matters.
+    images : list of ImageProduct
+        The images asked for.
+    preview : Preview or None
+        Arrays for the overview figure.
+    """
+
+    catalogue: Catalogue
+    warnings: list[str]
+    counts: dict[str, int | float]
+    images: list[ImageProduct] = field(default_factory=list)
+    preview: Preview | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedExposure:
+    """An exposure with its noise, PSF width and place on the reference grid."""
+
+    band: Band
+    exposure: Exposure
+    noise: NoiseModel
+    grid: GridMap
+    fwhm: float  # arcsec
+    pixel: float  # arcsec
+
+
+def catalogue_tile(tile: Tile, config: Config, models: object = None) -> Catalogue:
+    """Find and measure the sources of a tile.
+
+    Parameters
+    ----------
+    tile : Tile
+        The pixels.
+    config : Config
+        The settings.
+    models : object, optional
+        Weights of networks; the threshold engine needs none.
+    """
+    return process_tile(tile, config).catalogue
+
+
+def process_tile(
+    tile: Tile,
+    config: Config,
+    *,
+    threads: int = 1,
+    images: Sequence[str] = (),
+    preview: bool = False,
+) -> TileResult:
+    """Find and measure the sources of a tile, and make the products beside the catalogue.
+
+    Parameters
+    ----------
+    tile : Tile
+        The pixels.
+    config : Config
+        The settings.
+    threads : int
+        Threads for windows and exposures; their number does not change a byte.
+    images : sequence of str
+        Kinds of `imcat.products.IMAGE_KINDS` to make.
+    preview : bool
+        Whether to make the arrays of the overview figure.
+    """
+    if config.detector != "threshold":
+        raise UsageError(f"no {config.detector} detector comes with this version; use --detector threshold")
+    tile = select_bands(tile, config.bands)
+    warnings = [*tile.notes, *(note for _, exposure in tile.exposures() for note in exposure.notes)]
+    with _pool(threads) as pool:
+        prepared = _prepare(tile, config, pool, warnings)
+        found = _detect(tile, prepared, config, pool)
+        prepared = _with_blank_sky(tile, prepared, found, config, pool, warnings)
+        measured = _measure(tile, prepared, found, config, pool)
+    catalogue = _catalogue(tile, prepared, found, measured, config)
+    return TileResult(
+        catalogue,
+        warnings,
+        _counts(catalogue),
+        make_images(images, tile, prepared, found) if images else [],
+        tile_preview(tile, prepared) if preview else None,
+    )
+
+
+def select_bands(tile: Tile, bands: Sequence[str] | None) -> Tile:
+    """The tile with only the bands asked for; the reference moves if it is not among them.
+
+    Raises
+    ------
+    InputError
+        If the tile has none of them.
+    """
+    if bands is None:
+        return tile
+    kept = tuple(band for band in tile.bands if band.name in bands)
+    if not kept:
+        raise InputError(
+            f"tile {tile.name} has none of the bands {', '.join(bands)}",
+            expected=f"one of {', '.join(tile.band_names)}",
+        )
+    names = [band.name for band in kept]
+    reference = tile.reference if tile.reference in names else names[len(names) // 2]
+    return replace(tile, bands=kept, reference=reference)
+
+
+@contextmanager
+def _pool(threads: int) -> Iterator[Executor | None]:
+    """A pool of threads, or None for one."""
+    if threads <= 1:
+        yield None
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield pool
+
+
+def _map(function: Callable[[_T], _U], items: Iterable[_T], pool: Executor | None) -> list[_U]:
+    return list(pool.map(function, items) if pool is not None else map(function, items))
+
+
+def _prepare(
+    tile: Tile, config: Config, pool: Executor | None, warnings: list[str]
+) -> list[PreparedExposure]:
+    """Sky, noise, PSF width and grid of every exposure."""
+    pairs = list(tile.exposures())
+    reference = tile.reference_exposure
+
+    def measure(pair: tuple[Band, Exposure]) -> tuple[NoiseModel, float | None, float]:
+        exposure = pair[1]
+        # Few exposures: the strips of one share the threads. Many: each is one thread's work.
+        noise = measure_noise(exposure, config.noise, pool if len(pairs) == 1 else None)
+        width = None
+        if exposure.psf_fwhm is None:
+            width = measure_psf_fwhm(exposure, noise)
+        return noise, width, _pixel_scale(exposure)
+
+    results = _map(measure, pairs, pool)
+    prepared = []
+    for (band, exposure), (noise, width, pixel) in zip(pairs, results, strict=True):
+        fwhm = exposure.psf_fwhm if width is None else width * pixel
+        if fwhm is None:
+            fwhm = config.detect.fallback_fwhm * pixel
+            warnings.append(
+                f"{exposure.name}: too few stars to measure the PSF; a FWHM of {fwhm:.3g} arcsec is assumed"
+            )
+        grid = map_grids(reference.wcs, reference.shape, exposure.wcs, exposure.shape, config.align)
+        if not grid.identity and grid.overlap_fraction() == 0:
+            raise InputError(
+                "does not overlap the reference image on the sky",
+                path=exposure.name,
+                expected=f"a part of the field of {reference.name}",
+            )
+        prepared.append(PreparedExposure(band, exposure, noise, grid, fwhm, pixel))
+    return prepared
+
+
+def _pixel_scale(exposure: Exposure) -> float:
+    """Side of the middle pixel, arcsec."""
+    rows, columns = exposure.shape
+    _, _, jacobian = pixel_to_sky(exposure.wcs, np.array([columns / 2.0]), np.array([rows / 2.0]))
+    return float(np.sqrt(abs(np.linalg.det(jacobian[0]))))
+
+
+def _detect(
+    tile: Tile, prepared: Sequence[PreparedExposure], config: Config, pool: Executor | None
+) -> Detections:
+    """Sources of the tile above the smallest score."""
+    weights = band_weights({band.name: band.wavelength for band in tile.bands}, config.detect)
+    pixel = next(p.pixel for p in prepared if p.exposure is tile.reference_exposure)
+    planes = [
+        Plane(p.exposure, p.noise, p.grid, (pixel / p.pixel) ** 2, weights[p.band.name]) for p in prepared
+    ]
+    used = [p.fwhm for p in prepared if weights[p.band.name] > 0]
+    fwhm = config.detect.kernel_fwhm or float(np.median(used))
+    combiner = Combiner(planes, tile.shape, fwhm / pixel)
+    combiner.calibrate(pool)
+    found = detect_threshold(combiner, config.detect, pool)
+    return found.select(found.score >= config.min_score)
+
+
+def _with_blank_sky(
+    tile: Tile,
+    prepared: Sequence[PreparedExposure],
+    found: Detections,
+    config: Config,
+    pool: Executor | None,
+    warnings: list[str],
+) -> list[PreparedExposure]:
+    """Variance and covariance of every exposure, measured where no source is."""
+
+    def measure(p: PreparedExposure) -> PreparedExposure:
+        taken = partial(occupied, found.footprints, tile.reference_exposure, p.exposure)
+        return replace(p, noise=measure_covariance(p.exposure, p.noise, taken, config.noise))
+
+    done = _map(measure, prepared, pool)
+    for p in done:
+        if np.isfinite(p.noise.rms_ratio) and p.noise.variance_scale != 1.0:
+            warnings.append(
+                f"{p.exposure.name}: blank sky has {p.noise.rms_ratio:.3f} times the given rms; "
+                "the variance was rescaled"
+            )
+    return done
+
+
+def _measure(
+    tile: Tile,
+    prepared: Sequence[PreparedExposure],
+    found: Detections,
+    config: Config,
+    pool: Executor | None,
+) -> Measurements:
+    weights = band_weights({band.name: band.wavelength for band in tile.bands}, config.detect)
+    layers = [
+        Layer(p.band.name, p.exposure, p.noise, p.grid, p.fwhm / FWHM_PER_SIGMA, weights[p.band.name])
+        for p in prepared
+    ]
+    return measure_sources(
+        layers, tile.reference_exposure, found, config.detect.window_size, config.detect.overlap,
+        config.measure, pool,
+    )  # fmt: skip
+
+
+def _catalogue(
+    tile: Tile,
+    prepared: Sequence[PreparedExposure],
+    found: Detections,
+    measured: Measurements,
+    config: Config,
+) -> Catalogue:
+    bands = {band.name: band.wavelength for band in tile.bands}
+    apertures = config.measure.apertures
+    columns = source_columns(tile, found, measured, apertures, _extinction(tile, config))
+    first = {p.band.name: p for p in reversed(prepared)}
+    meta: dict[str, Any] = {
+        "tile": tile.name,
+        "survey": tile.survey,
+        "reference": tile.reference,
+        "bands": bands,
+        "apertures": list(apertures),
+        "detector": config.detector,
+        "config_hash": config.hash,
+        "version": __version__,
+        "pixel_scale": round(first[tile.reference].pixel, 9),
+        "variance_source": {name: first[name].exposure.variance_source for name in bands},
+        "variance_ratio": {name: _rounded(first[name].noise.rms_ratio) for name in bands},
+        "noise_correlation": {name: _rounded(first[name].noise.covariance.total) for name in bands},
+        "psf_fwhm": {name: _rounded(first[name].fwhm) for name in bands},
+    }
+    return Catalogue.build(columns, Schema(bands, apertures), meta)
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 4) if np.isfinite(value) else None
+
+
+def _extinction(tile: Tile, config: Config) -> dict[str, float]:
+    """Extinction by band: of the configuration, the tile's files, or the dust maps."""
+    wavelengths = {band.name: band.wavelength for band in tile.bands}
+    ebv = config.surveys.ebv
+    if ebv is None and "ebv" not in tile.extinction and tile.extinction:
+        return {band: a for band, a in tile.extinction.items() if band in wavelengths}
+    if ebv is None:
+        ebv = tile.extinction.get("ebv")
+    if ebv is None:
+        rows, columns = tile.shape
+        ra, dec, _ = pixel_to_sky(
+            tile.reference_exposure.wcs, np.array([columns / 2.0]), np.array([rows / 2.0])
+        )
+        ebv = ebv_from_maps(float(ra[0]), float(dec[0]))
+    return {} if ebv is None else band_extinction(tile.survey, wavelengths, ebv)
+
+
+def _counts(catalogue: Catalogue) -> dict[str, int | float]:
+    flags = catalogue["flags"]
+
+    return {
+        "sources": len(catalogue),
+        "primary": int(catalogue["is_primary"].sum()),
+        "blended": int(((flags & int(SourceFlag.BLENDED)) != 0).sum()),
+        "saturated": int(((flags & int(SourceFlag.SATURATED)) != 0).sum()),
+        "truncated": int(((flags & int(SourceFlag.TRUNCATED)) != 0).sum()),
+        "moving": int(((flags & int(SourceFlag.MOVING)) != 0).sum()),
+    }

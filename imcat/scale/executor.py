@@ -1,0 +1,298 @@
+"""Where jobs run: in this process, in a local pool, or on a Dask cluster.
+
+All three are `concurrent.futures.Executor` and run the same functions. A job
+whose worker is killed is tried once more, then its future raises `WorkerLost`.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+from imcat.errors import DependencyError, ImcatError, UsageError
+
+__all__ = [
+    "InProcess",
+    "LocalPool",
+    "WorkerLost",
+    "available_cores",
+    "dask_executor",
+    "single_threaded_libraries",
+    "warm_up",
+]
+
+_T = TypeVar("_T")
+
+#: Libraries that would start threads of their own. Windows of a tile run side by side
+#: already, and sums over a varying number of threads differ in their last bits.
+_LIBRARY_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+#: What a worker needs; imported once, before workers are forked from that process.
+_PRELOAD = ("imcat.pipeline", "imcat.scale.job", "imcat.surveys")
+_TRIES = 2
+_CONNECT_SECONDS = 10
+
+
+class WorkerLost(ImcatError):
+    """The worker of a job was killed, and so was that of its second try."""
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # pragma: no cover - not Linux
+
+
+def single_threaded_libraries() -> None:
+    """Keep numerical libraries that are not imported yet from starting threads.
+
+    Sets environment variables, so it belongs at the start of a process that
+    imcat owns.
+    """
+    os.environ.update(dict.fromkeys(_LIBRARY_THREADS, "1"))
+
+
+class InProcess(Executor):
+    """Runs each job at once, in the caller."""
+
+    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
+        """Run the job; the future that is returned is done."""
+        future: Future[_T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def warm_up() -> None:
+    """Begin to import what workers need, beside what the caller does next."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_PRELOAD))
+    from multiprocessing import forkserver
+
+    with _library_threads_in_environment():
+        forkserver.ensure_running()
+
+
+class LocalPool(Executor):
+    """Worker processes on this machine, one job at a time in each.
+
+    Unlike `concurrent.futures.ProcessPoolExecutor`, where one killed process
+    breaks every job, a killed worker here costs its own job one try and no
+    other job anything.
+
+    Parameters
+    ----------
+    workers : int
+        Number of processes; they start when there is work for them.
+    """
+
+    def __init__(self, workers: int) -> None:
+        if workers < 1:
+            raise UsageError(f"{workers} workers cannot do anything; expected at least 1")
+        warm_up()
+        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
+        self._all: list[_Worker] = [_Worker() for _ in range(workers)]
+        for worker in self._all:
+            self._idle.put(worker)
+        # A thread for each process only waits for it.
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="worker")
+
+    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
+        """Queue a job; jobs start in the order in which they came."""
+        return self._threads.submit(self._call, fn, args, kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the workers; with `cancel_futures`, those that are busy too."""
+        if cancel_futures:
+            for worker in self._all:
+                worker.kill()
+        self._threads.shutdown(wait, cancel_futures=cancel_futures)
+        if wait or cancel_futures:
+            for worker in self._all:
+                worker.close()
+
+    @property
+    def processes(self) -> list[int]:
+        """Process ids of the workers that are running."""
+        return [pid for worker in self._all if (pid := worker.pid) is not None]
+
+    def _call(self, fn: Callable[..., _T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> _T:
+        worker = self._idle.get()
+        try:
+            for _ in range(_TRIES):
+                try:
+                    result: _T = worker.call(fn, args, kwargs)
+                    return result
+                except EOFError:
+                    continue
+            raise WorkerLost(f"its worker process was killed {_TRIES} times; is there enough memory?")
+        finally:
+            self._idle.put(worker)
+
+
+class _Worker:
+    """A process that does one job at a time; it is started again when it was lost."""
+
+    def __init__(self) -> None:
+        self._process: Any = None
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+        self._ended = False
+
+    @property
+    def pid(self) -> int | None:
+        process = self._process
+        return process.pid if process is not None and process.is_alive() else None
+
+    def call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Do a job in the process; EOFError if the process dies under it."""
+        message = pickle.dumps((fn, args, kwargs))
+        connection = self._connect()
+        try:
+            connection.send_bytes(message)
+            ok, value = connection.recv()
+        except (EOFError, OSError):
+            self._forget()
+            raise EOFError from None
+        if not ok:
+            raise value
+        return value
+
+    def kill(self) -> None:
+        """End the process now; a job that waits for it sees EOFError."""
+        with self._lock:
+            self._ended = True
+            if self._process is not None:
+                self._process.kill()
+
+    def close(self) -> None:
+        """Let the process end, and wait for that."""
+        with self._lock:
+            self._ended = True
+            if self._connection is not None:
+                self._connection.close()
+            if self._process is not None:
+                self._process.join()
+
+    def _connect(self) -> Connection:
+        with self._lock:
+            if self._ended:
+                raise EOFError("the pool was shut down")
+            if self._connection is None:
+                context = multiprocessing.get_context("forkserver")
+                self._connection, theirs = context.Pipe()
+                self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+                with _library_threads_in_environment():
+                    self._process.start()
+                theirs.close()
+            return self._connection
+
+    def _forget(self) -> None:
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
+                self._process.join()
+            if self._connection is not None:
+                self._connection.close()
+            self._process = self._connection = None
+
+
+def _serve(connection: Connection) -> None:
+    """Body of a worker process: do jobs until the other end closes."""
+    # An interrupt from the keyboard reaches every process of the terminal; the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not sys.warnoptions:  # those of libraries are not for the user, unless asked for with -W
+        warnings.simplefilter("ignore")
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    while True:
+        try:
+            fn, args, kwargs = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer = (True, fn(*args, **kwargs))
+        except Exception as error:
+            answer = (False, error)
+        try:
+            message = pickle.dumps(answer)
+        except Exception as error:
+            message = pickle.dumps((False, TypeError(f"a job's result cannot be sent back: {error}")))
+        connection.send_bytes(message)
+
+
+def _die_with_parent() -> None:
+    # A parent that is killed cannot end its workers, and one that is busy would go on writing
+    # into a folder that a resumed run has taken over.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def _library_threads_in_environment() -> Iterator[None]:
+    """The environment that a new process of ours must see, and this one need not keep."""
+    before = {name: os.environ.get(name) for name in _LIBRARY_THREADS}
+    single_threaded_libraries()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
+    """An executor on a running Dask cluster.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler, as in ``tcp://host:8786``.
+
+    Yields
+    ------
+    (concurrent.futures.Executor, int)
+        The executor and the number of threads in the cluster's workers.
+
+    Raises
+    ------
+    DependencyError
+        If Dask is not installed.
+    UsageError
+        If no scheduler answers at the address.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise DependencyError("distributed", "scale", "--scheduler") from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    try:
+        client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        text = " ".join(str(error).split())
+        raise UsageError(
+            f"no Dask scheduler answers at {address} ({text}); expected an address such as tcp://host:8786"
+        ) from None
+    try:
+        # pure=False: the same tile asked for again must be done again.
+        yield client.get_executor(pure=False), max(1, sum(client.nthreads().values()))
+    finally:
+        client.close(timeout=_CONNECT_SECONDS)

@@ -1,0 +1,1 @@
+"""Trained weights: one ``.safetensors`` file and one card (``.toml``) per model, read as package resources."""
