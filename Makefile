@@ -12,7 +12,7 @@ PY      = $(VENV)/bin/python
 PIP     = $(PY) -m pip install --disable-pip-version-check --quiet
 SOURCES = $(shell find imcat weights -name '*.py')
 TILE    = $(wildcard examples/tile/*)
-BENCHMARKS = $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py))
+BENCHMARKS = $(shell grep -l __main__ benchmarks/*.py)
 
 # A stamp holds the folder that is installed: an environment that was last used from another checkout is not ours.
 BASE    = $(VENV)/.imcat-base

@@ -8,12 +8,15 @@ backgrounds left at zero (the frames are sky-subtracted).
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs.utils import proj_plane_pixel_area
 from common import (
     arguments,
     imcat_catalogue,
@@ -44,18 +47,19 @@ def isolated(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(distance[:, 1] > ISOLATED / PIXEL)
 
 
-def compare(folder: Path, tile: Path, image: Path, *, background: bool) -> dict[str, Any]:
+def compare(folder: Path, tile: Path, image: Path, scale: float, *, background: bool) -> dict[str, Any]:
     """Flux ratios imcat / SExtractor of isolated sources."""
     own = folder / "config.toml"
     own.write_text("" if background else "[noise]\nsubtract_background = false\n")
     catalogue = imcat_catalogue(folder, [tile], "--config", str(own))
-    settings: dict[str, Any] = {"BACK_SIZE": 128, "PHOT_APERTURES": DIAMETER / PIXEL, "DETECT_THRESH": 1.5}
+    settings: dict[str, Any] = {"BACK_SIZE": 128, "PHOT_APERTURES": DIAMETER / scale, "DETECT_THRESH": 1.5}
     if not background:
         settings |= {"BACK_TYPE": "MANUAL", "BACK_VALUE": 0}
     table = sextractor(folder, image, **settings)
     sx, sy = table["X_IMAGE"] - 1, table["Y_IMAGE"] - 1
-    # Aperture fluxes differ first of all by the centre, so the windowed positions must agree too.
-    pairs = match_xy(catalogue["x"], catalogue["y"], table["XWIN_IMAGE"] - 1, table["YWIN_IMAGE"] - 1, 0.5)
+    # SExtractor's apertures lie on the isophotal barycentre: only where that is imcat's position,
+    # to a fifth of a pixel, are the apertures the same.
+    pairs = match_xy(catalogue["x"], catalogue["y"], sx, sy, 0.2)
     i, j = pairs.first, pairs.second
     good = isolated(sx, sy)[j] & (table["FLAGS"][j] == 0) & (np.asarray(catalogue["flags"])[i] == 0)
     good &= isolated(np.asarray(catalogue["x"]), np.asarray(catalogue["y"]))[i]
@@ -89,11 +93,14 @@ def main() -> None:
             # Only the image: what else an SDSS frame holds, SExtractor would take for images.
             plane, header = hdus[0].data.copy(), hdus[0].header.copy()
         fits.PrimaryHDU(plane, header).writeto(image, overwrite=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FITSFixedWarning)  # old spellings of SDSS headers
+            scale = 3600 * float(np.sqrt(proj_plane_pixel_area(WCS(header))))  # arcsec per pixel
         tile = write_generic_tile(
             folder, "agreement", {"r": {"image": "r.fits", "zero_point": 22.5, "wavelength": 6166.0}}, "r"
         )
         for background in (False, True):
-            row = compare(folder, tile, image, background=background)
+            row = compare(folder, tile, image, scale, background=background)
             name = "own backgrounds" if background else "no background subtracted"
             rows[name] = row
             print(f"   {name}: {row['sources']} isolated sources")

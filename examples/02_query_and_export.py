@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
+
 from imcat.cli import main as imcat
 
 TILE = Path(__file__).parent / "tile"

@@ -239,11 +239,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not sys.warnoptions:  # those of libraries are not for the user, unless asked for with -W
             warnings.simplefilter("ignore")
         try:
-            code = _program.main(
-                None if arguments is None else list(arguments), prog_name="imcat", standalone_mode=False
-            )
+            # Not click's own main(): that one ends the process when a pipe is closed.
+            words = sys.argv[1:] if arguments is None else list(arguments)
+            with _program.make_context("imcat", words) as context:
+                code = _program.invoke(context)
             sys.stdout.flush()
             return int(code or 0)
+        except click.exceptions.Exit as done:
+            return done.exit_code
         except ImcatError as error:
             return _fail(str(error))
         except click.ClickException as error:

@@ -269,10 +269,7 @@ def _measure(
         Layer(p.band.name, p.exposure, p.noise, p.grid, p.fwhm / FWHM_PER_SIGMA, weights[p.band.name])
         for p in prepared
     ]
-    return measure_sources(
-        layers, tile.reference_exposure, found, config.detect.window_size, config.detect.overlap,
-        config.measure, pool,
-    )  # fmt: skip
+    return measure_sources(layers, tile.reference_exposure, found, config.measure, pool)
 
 
 def _catalogue(

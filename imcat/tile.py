@@ -71,17 +71,18 @@ class Cutout:
     mask : uint16 array
         Bits of `imcat.flags.PixelFlag`; pixels that are not finite or have no
         variance carry ``NO_DATA``.
+    bad : bool array
+        True where a pixel carries no information.
+    any_bad : bool
+        Whether there is such a pixel.
     """
 
     window: Window
     data: Float32
     variance: Float32 | None
     mask: Mask
-
-    @property
-    def bad(self) -> NDArray[np.bool_]:
-        """True where a pixel carries no information."""
-        return np.asarray((self.mask & np.uint16(BAD_PIXEL_BITS)) != 0)
+    bad: NDArray[np.bool_]
+    any_bad: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,17 +166,19 @@ class Exposure:
             mask = np.array(self.mask.read(window), dtype=np.uint16, order="C")
         if self.saturation is not None:
             mask[data >= np.float32(self.saturation)] |= np.uint16(PixelFlag.SATURATED)
-        lost = ~np.isfinite(data)
         variance = None
+        lost = ~np.isfinite(data)
         if self.variance is not None:
             variance = np.array(self.variance.read(window), dtype=np.float32, order="C")
             lost |= ~(np.isfinite(variance) & (variance > 0))
         if lost.any():
             mask[lost] |= np.uint16(PixelFlag.NO_DATA)
-        bad = (mask & np.uint16(BAD_PIXEL_BITS)) != 0
-        if bad.any():
+        # Without a mask the only bad pixels are the lost ones.
+        bad = lost if self.mask is None else (mask & np.uint16(BAD_PIXEL_BITS)) != 0
+        any_bad = bool(bad.any())
+        if any_bad:
             data[bad] = 0
-        return Cutout(window, data, variance, mask)
+        return Cutout(window, data, variance, mask, bad, any_bad)
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,7 +68,11 @@ def _write_tile(
     for k, band in enumerate(bands):
         image = rng.normal(0, 1, (size, size))
         for x_star, y_star, f in zip(x, y, flux, strict=True):
-            image += f / (2 * np.pi * 1.5**2) * np.exp(-((columns - x_star) ** 2 + (rows - y_star) ** 2) / (2 * 1.5**2))
+            image += (
+                f
+                / (2 * np.pi * 1.5**2)
+                * np.exp(-((columns - x_star) ** 2 + (rows - y_star) ** 2) / (2 * 1.5**2))
+            )
         header = fits.Header()
         for axis, value in ((1, position[0]), (2, position[1])):
             header[f"CTYPE{axis}"] = ("RA---TAN", "DEC--TAN")[axis - 1]
@@ -76,7 +80,12 @@ def _write_tile(
             header[f"CRPIX{axis}"] = (size + 1) / 2
             header[f"CD{axis}_{axis}"] = (-1, 1)[axis - 1] * 0.4 / 3600
         fits.writeto(folder / f"{name}-{band}.fits", image.astype(np.float32), header)
-        values = {"image": f"{name}-{band}.fits", "zero_point": 22.5, "wavelength": 4700.0 + 1500 * k, **keywords}
+        values = {
+            "image": f"{name}-{band}.fits",
+            "zero_point": 22.5,
+            "wavelength": 4700.0 + 1500 * k,
+            **keywords,
+        }
         lines += [f"[bands.{band}]", *(f"{key} = {value!r}" for key, value in values.items())]
     path = folder / f"{name}.toml"
     path.write_text("\n".join(lines) + "\n")

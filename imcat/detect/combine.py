@@ -26,7 +26,7 @@ from imcat.psf import FWHM_PER_SIGMA
 from imcat.tile import Exposure
 from imcat.window import Window
 
-__all__ = ["CombinedMap", "Combiner", "Plane", "band_weights", "gaussian_filter", "gaussian_kernel"]
+__all__ = ["CombinedMap", "Combiner", "Plane", "band_weights", "gaussian_kernel", "matched_filter"]
 
 Float32 = NDArray[np.float32]
 
@@ -119,49 +119,70 @@ def gaussian_kernel(sigma: float) -> Float32:
 
 
 @njit(cache=True, nogil=True)
-def gaussian_filter(image, kernel):  # type: ignore[no-untyped-def]
-    """Filter rows, then columns, with a symmetric kernel; zero beyond the edges.
+def _filter_row(row, kernel, padded, line):  # type: ignore[no-untyped-def]
+    r = kernel.size // 2
+    columns = row.size
+    padded[r : r + columns] = row
+    line[:] = 0
+    for k in range(kernel.size):
+        weight = kernel[k]
+        for x in range(columns):
+            line[x] += weight * padded[x + k]
+
+
+@njit(cache=True, nogil=True)
+def matched_filter(numerator, denominator, kernel, scale, top, left, out):  # type: ignore[no-untyped-def]
+    """Signal-to-noise ratio after a filter with a symmetric, separable kernel.
 
     Parameters
     ----------
-    image : float32 array [y, x]
-        Left as it is.
+    numerator, denominator : float32 arrays [y, x]
+        Signal over variance, and inverse variance; zero without data, and beyond the edges.
     kernel : float32 array [2 r + 1]
-        Weights.
+        Weights of rows and of columns.
+    scale : float32
+        Factor on the result.
+    top, left : int
+        Where `out` begins.
+    out : float32 array [y, x]
+        Filled; zero where the pixel itself has no data.
 
-    Returns
-    -------
-    float32 array [y, x]
-        The filtered image.
+    Notes
+    -----
+    Rows pass through a ring of filtered rows, so that nothing as large as the image is made.
     """
-    rows, columns = image.shape
-    r = kernel.size // 2
-    out = np.zeros((rows, columns), np.float32)
+    rows, columns = numerator.shape
+    size = kernel.size
+    r = size // 2
+    square = kernel * kernel
     padded = np.zeros(columns + 2 * r, np.float32)
-    ring = np.zeros((2 * r + 1, columns), np.float32)
-    for y in range(rows + r):
-        line = ring[y % (2 * r + 1)]
-        line[:] = 0
+    signal, noise = np.zeros((size, columns), np.float32), np.zeros((size, columns), np.float32)
+    above, below = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    width = out.shape[1]
+    first = max(top - r, 0)
+    for y in range(first, min(top + out.shape[0] + r, rows + r)):
         if y < rows:
-            padded[r : r + columns] = image[y]
-            for k in range(2 * r + 1):
-                weight = kernel[k]
-                for x in range(columns):
-                    line[x] += weight * padded[x + k]
-        # Rows y - 2r ... y of the row-filtered image are in the ring; the middle one is done.
+            _filter_row(numerator[y], kernel, padded, signal[y % size])
+            _filter_row(denominator[y], square, padded, noise[y % size])
         target = y - r
-        if target < 0:
+        if target < top or target >= top + out.shape[0]:
             continue
-        result = out[target]
-        for k in range(2 * r + 1):
+        above[:] = 0
+        below[:] = 0
+        for k in range(size):
             source = target - r + k
             if source < 0 or source >= rows:
                 continue
-            weight = kernel[k]
-            other = ring[source % (2 * r + 1)]
+            weight, weight2 = kernel[k], square[k]
+            s, n = signal[source % size], noise[source % size]
             for x in range(columns):
-                result[x] += weight * other[x]
-    return out
+                above[x] += weight * s[x]
+                below[x] += weight2 * n[x]
+        own, result = denominator[target], out[target - top]
+        for x in range(width):
+            n = below[x + left]
+            good = own[x + left] > 0 and n > 0
+            result[x] = scale * above[x + left] / np.sqrt(n if good else np.float32(1)) if good else np.float32(0)
 
 
 @njit(cache=True, nogil=True)
@@ -178,15 +199,11 @@ def _add_plane(data, variance, weight, area, numerator, denominator):  # type: i
 
 
 @njit(cache=True, nogil=True)
-def _divide(numerator, denominator, filtered, spread, scale, flux, snr, top, left):  # type: ignore[no-untyped-def]
-    for y in range(flux.shape[0]):
-        for x in range(flux.shape[1]):
+def _mean(numerator, denominator, top, left, out):  # type: ignore[no-untyped-def]
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
             d = denominator[y + top, x + left]
-            s = spread[y + top, x + left]
-            flux[y, x] = numerator[y + top, x + left] / d if d > 0 else np.float32(0)
-            # A pixel without data of its own is not a place to find sources.
-            good = d > 0 and s > 0
-            snr[y, x] = scale * filtered[y + top, x + left] / np.sqrt(s) if good else np.float32(0)
+            out[y, x] = numerator[y + top, x + left] / d if d > 0 else np.float32(0)
 
 
 class Combiner:
@@ -222,11 +239,10 @@ class Combiner:
             data, variance = align(cutout.data, cutout.variance, native, plane.grid, outer)
             _add_plane(data, variance, plane.weight, plane.area, numerator, denominator)
         top, left = window.y0 - outer.y0, window.x0 - outer.x0
-        filtered = gaussian_filter(numerator, self.kernel)
-        spread = gaussian_filter(denominator, self.kernel * self.kernel)
+        top, left = window.y0 - outer.y0, window.x0 - outer.x0
         flux, snr = np.empty(window.shape, np.float32), np.empty(window.shape, np.float32)
-        scale = np.float32(1 / self.noise_scale)
-        _divide(numerator, denominator, filtered, spread, scale, flux, snr, top, left)
+        matched_filter(numerator, denominator, self.kernel, np.float32(1 / self.noise_scale), top, left, snr)
+        _mean(numerator, denominator, top, left, flux)
         return CombinedMap(window, flux, snr)
 
     def calibrate(self, pool: Executor | None = None) -> float:

@@ -57,11 +57,11 @@ class DetectSettings:
     """
 
     window_size: int = 2304
-    overlap: int = 256
+    overlap: int = 128
     threshold: float = 4.0
     min_area: int = 1
-    grow_threshold: float = 1.5
-    grow_steps: int = 6
+    grow_threshold: float = 2.5
+    grow_steps: int = 4
     min_snr: float = 4.0
     kernel_fwhm: float = 0.0
     fallback_fwhm: float = 3.0

@@ -227,10 +227,11 @@ def _scan(rank: Float, real: NDArray[np.bool_], truth: int) -> list[dict[str, fl
     """Purity, number and completeness as the threshold in detection_snr rises."""
     good = np.isfinite(rank)
     threshold, purity, number = detection.purity_curve(rank[good], real[good])
-    rows = []
+    rows: list[dict[str, float]] = []
     for target in _PURITY_TARGETS:
         cut = detection.threshold_at_purity(rank[good], real[good], target)
-        if np.isfinite(cut):
+        # Purities that the whole list has anyway need one row, not several.
+        if np.isfinite(cut) and not (rows and rows[-1]["detection_snr"] == cut):
             at = int(np.flatnonzero(threshold == cut)[0])
             hits = round(float(purity[at] * number[at]))
             rows.append(

@@ -122,6 +122,7 @@ def _residuals(figure: Any, groups: Mapping[str, Sequence[Residuals]], quantity:
         axes.set_xlabel("signal-to-noise ratio")
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
+    pull.set_yscale("log")
     bias.legend(fontsize=7, ncols=2)
 
 

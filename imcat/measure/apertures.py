@@ -70,7 +70,8 @@ def measure_apertures(
     settings : MeasureSettings
         Diameters, local background.
     """
-    n, diameters = label.size, np.asarray(settings.apertures)
+    n, order = label.size, np.argsort(settings.apertures)
+    diameters = np.asarray(settings.apertures)[order]  # rising, as the kernel needs them
     x, y = view.shifted(dx, dy)
     pixel = view.arcsec
     forms = np.empty((n, 1 + diameters.size, 3))
@@ -83,7 +84,7 @@ def measure_apertures(
     sums, counts = np.empty((n, forms.shape[1] + 1, 4)), np.empty((n, 5))
     cut = view.cutout
     aperture_sums(
-        cut.data, cut.variance, cut.mask, cut.bad, view.labels, view.affine, label, mode, x, y,
+        cut.data, cut.variance, cut.mask, cut.bad, view.labels, label, mode, x, y,
         forms, radii, width, sums, counts,
     )  # fmt: skip
     flux, noise, spread, weight = (sums[:, :, i].copy() for i in range(4))
@@ -108,11 +109,11 @@ def measure_apertures(
     norm = 1 + (view.layer.psf_sigma / pixel / width) ** 2
     flux[:, -1] *= norm
     variance[:, -1] *= norm**2
-    order = [0, forms.shape[1], *range(1, forms.shape[1])]
+    back = [0, forms.shape[1], *(1 + np.argsort(order))]  # in the order of the settings
     inside = view.inside
     return Fluxes(
-        np.where(inside[:, None], flux[:, order], np.nan),
-        np.where(inside[:, None], variance[:, order], np.nan),
+        np.where(inside[:, None], flux[:, back], np.nan),
+        np.where(inside[:, None], variance[:, back], np.nan),
         np.where(inside, _flags(counts), int(SourceFlag.OUTSIDE)),
         inside,
     )
@@ -144,7 +145,7 @@ def _local_level(
     outer = inner + (settings.annulus_outer - settings.annulus_inner) / pixel
     result = np.empty((x.size, 2))
     cut = view.cutout
-    annulus_median(cut.data, cut.bad, view.labels, view.affine, x, y, inner, outer, result)
+    annulus_median(cut.data, cut.bad, view.labels, x, y, inner, outer, result)
     noise = view.layer.noise
     number = np.maximum(result[:, 1], 1)
     variance = np.pi / 2 * noise.rms**2 * noise.covariance.total / number

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
@@ -51,19 +54,33 @@ def _linear_labels(
     corners_x = np.array([window.x0, window.x1, window.x0], dtype=float)
     corners_y = np.array([window.y0, window.y0, window.y1], dtype=float)
     rx, ry = transform_positions(exposure.wcs, reference.wcs, corners_x, corners_y)
-    height, width = window.shape
-    u, v = np.arange(width) / width, np.arange(height)[:, None] / height
-    with np.errstate(invalid="ignore"):
-        column = np.rint(rx[0] + (rx[1] - rx[0]) * u + (rx[2] - rx[0]) * v)
-        row = np.rint(ry[0] + (ry[1] - ry[0]) * u + (ry[2] - ry[0]) * v)
-        rows, columns = reference.shape
-        inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
     out = np.full(window.shape, -1, np.int32)
-    if inside.any():
-        row, column = row[inside].astype(int), column[inside].astype(int)
-        under = Window(int(row.min()), int(row.max()) + 1, int(column.min()), int(column.max()) + 1)
-        out[inside] = footprints.at(under)[row - under.y0, column - under.x0]
+    if not (np.isfinite(rx).all() and np.isfinite(ry).all()):
+        return out
+    height, width = window.shape
+    matrix = np.array([
+        [rx[0], (rx[1] - rx[0]) / width, (rx[2] - rx[0]) / height],
+        [ry[0], (ry[1] - ry[0]) / width, (ry[2] - ry[0]) / height],
+    ])  # fmt: skip
+    # The fourth corner follows from the mapping being linear.
+    all_x = [rx[0], rx[1], rx[2], rx[1] + rx[2] - rx[0]]
+    all_y = [ry[0], ry[1], ry[2], ry[1] + ry[2] - ry[0]]
+    under = Window(
+        math.floor(min(all_y)) - 1, math.ceil(max(all_y)) + 2, math.floor(min(all_x)) - 1, math.ceil(max(all_x)) + 2
+    ).clip(reference.shape)
+    if not under.empty:
+        _look_up(footprints.at(under), matrix, under.y0, under.x0, out)
     return out
+
+
+@njit(cache=True, nogil=True)
+def _look_up(labels, matrix, y0, x0, out):  # type: ignore[no-untyped-def]
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            column = int(math.floor(matrix[0, 0] + matrix[0, 1] * x + matrix[0, 2] * y + 0.5)) - x0
+            row = int(math.floor(matrix[1, 0] + matrix[1, 1] * x + matrix[1, 2] * y + 0.5)) - y0
+            if 0 <= row < labels.shape[0] and 0 <= column < labels.shape[1]:
+                out[y, x] = labels[row, column]
 
 
 def occupied(

@@ -1,8 +1,7 @@
 """Sums over the pixels around each source: the inner loops of all photometry.
 
-Every kernel runs over the sources of one window of one exposure. A source's
-pixels are those of the native grid; which source a pixel belongs to is looked
-up in the footprints, which live on the reference grid.
+Every kernel runs over the sources of one window of one exposure, in its native
+pixels.
 """
 
 from __future__ import annotations
@@ -28,46 +27,34 @@ NONE, MASK, MIRROR = 0, 1, 2
 
 _GOOD, _REPLACED, _LOST, _OUTSIDE = 0, 1, 2, 3
 _SLICES = 8  # of a pixel on the rim of an aperture
+_FLAT = 128.0  # pixels²: twice the square of the radius above which half as many slices do
 _PARTS = 3  # of a pixel in the growth curve, in either direction, where rings are narrow
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _owner(labels, affine, ix, iy):  # type: ignore[no-untyped-def]
-    """Label of the reference pixel nearest to a native one."""
-    dx, dy = ix - affine[0], iy - affine[1]
-    rx = int(math.floor(affine[2] + affine[4] * dx + affine[5] * dy + 0.5))
-    ry = int(math.floor(affine[3] + affine[6] * dx + affine[7] * dy + 0.5))
-    if 0 <= ry < labels.shape[0] and 0 <= rx < labels.shape[1]:
-        return labels[ry, rx]
-    return 0
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _usable(bad, labels, affine, label, mode, ix, iy):  # type: ignore[no-untyped-def]
+def _usable(bad, labels, label, mode, ix, iy):  # type: ignore[no-untyped-def]
     if iy < 0 or ix < 0 or iy >= bad.shape[0] or ix >= bad.shape[1] or bad[iy, ix]:
         return False
-    if mode == NONE:
-        return True
-    owner = _owner(labels, affine, ix, iy)
-    return owner == 0 or owner == label
+    owner = labels[iy, ix]
+    return mode == NONE or owner <= 0 or owner == label
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _fetch(data, variance, bad, labels, affine, label, mode, cx, cy, ix, iy):  # type: ignore[no-untyped-def]
+def _fetch(data, variance, bad, labels, label, mode, cx, cy, ix, iy):  # type: ignore[no-untyped-def]
     """Value, variance and state of a pixel after neighbours and bad pixels were dealt with."""
     if iy < 0 or ix < 0 or iy >= data.shape[0] or ix >= data.shape[1]:
         return 0.0, 0.0, _OUTSIDE
-    if _usable(bad, labels, affine, label, mode, ix, iy):
+    if _usable(bad, labels, label, mode, ix, iy):
         return float(data[iy, ix]), float(variance[iy, ix]), _GOOD
     if mode != MASK:
         mx, my = int(math.floor(2 * cx - ix + 0.5)), int(math.floor(2 * cy - iy + 0.5))
-        if _usable(bad, labels, affine, label, mode, mx, my):
+        if _usable(bad, labels, label, mode, mx, my):
             return float(data[my, mx]), float(variance[my, mx]), _REPLACED
     return 0.0, 0.0, _LOST
 
 
 @njit(cache=True, nogil=True)
-def centroid_sums(data, variance, bad, labels, affine, label, mode, x, y, sigma, out):  # type: ignore[no-untyped-def]
+def centroid_sums(data, variance, bad, labels, label, mode, x, y, sigma, out):  # type: ignore[no-untyped-def]
     """Gaussian-weighted first moments about given positions.
 
     Parameters
@@ -75,10 +62,7 @@ def centroid_sums(data, variance, bad, labels, affine, label, mode, x, y, sigma,
     data, variance : float32 arrays [y, x]
         One window of an exposure; ``bad`` (bool) marks pixels without information.
     labels : int32 array [y, x]
-        Footprints on the reference grid.
-    affine : float64 array [n, 8]
-        Native position, reference position within `labels`, and the matrix from native to
-        reference offsets (row by row) of each source.
+        The source that each pixel belongs to; 0 is sky, -1 not known.
     label : int64 array [n]
         Label of each source.
     mode : int
@@ -90,7 +74,7 @@ def centroid_sums(data, variance, bad, labels, affine, label, mode, x, y, sigma,
         squared distance, and of variance times squared weight.
     """
     for k in range(x.size):
-        here, own = affine[k], label[k]  # a slice inside the loops over pixels would cost more than they do
+        own = label[k]
         s, sx, sy, second, v = 0.0, 0.0, 0.0, 0.0, 0.0
         if math.isfinite(x[k] + y[k] + sigma[k]):
             reach = 4 * sigma[k]
@@ -102,7 +86,7 @@ def centroid_sums(data, variance, bad, labels, affine, label, mode, x, y, sigma,
                     if r2 > reach * reach:
                         continue
                     value, noise, state = _fetch(
-                        data, variance, bad, labels, here, own, mode, x[k], y[k], ix, iy
+                        data, variance, bad, labels, own, mode, x[k], y[k], ix, iy
                     )
                     if state > _REPLACED:
                         continue
@@ -116,7 +100,7 @@ def centroid_sums(data, variance, bad, labels, affine, label, mode, x, y, sigma,
 
 
 @njit(cache=True, nogil=True)
-def radial_moment(data, variance, bad, labels, affine, label, mode, x, y, form, search, out):  # type: ignore[no-untyped-def]
+def radial_moment(data, variance, bad, labels, label, mode, x, y, form, search, out):  # type: ignore[no-untyped-def]
     """Add up flux, and flux times elliptical radius, inside an ellipse.
 
     Parameters
@@ -133,7 +117,7 @@ def radial_moment(data, variance, bad, labels, affine, label, mode, x, y, form, 
     The other parameters are those of `centroid_sums`.
     """
     for k in range(x.size):
-        here, own = affine[k], label[k]
+        own = label[k]
         first, total = 0.0, 0.0
         half_x, half_y = _half_box(form[k], search[k])
         if math.isfinite(x[k] + y[k] + half_x + half_y):
@@ -143,7 +127,7 @@ def radial_moment(data, variance, bad, labels, affine, label, mode, x, y, form, 
                     r2 = form[k, 0] * dx * dx + form[k, 1] * dy * dy + form[k, 2] * dx * dy
                     if r2 > search[k] * search[k]:
                         continue
-                    value, _, state = _fetch(data, variance, bad, labels, here, own, mode, x[k], y[k], ix, iy)
+                    value, _, state = _fetch(data, variance, bad, labels, own, mode, x[k], y[k], ix, iy)
                     if state <= _REPLACED:
                         first += math.sqrt(r2) * value
                         total += value
@@ -151,7 +135,7 @@ def radial_moment(data, variance, bad, labels, affine, label, mode, x, y, form, 
 
 
 @njit(cache=True, nogil=True)
-def growth_sums(data, variance, bad, labels, affine, label, mode, x, y, form, limit, out):  # type: ignore[no-untyped-def]
+def growth_sums(data, variance, bad, labels, label, mode, x, y, form, limit, out):  # type: ignore[no-untyped-def]
     """Flux in elliptical rings of equal width out to a limit; parameters as `radial_moment`.
 
     Parameters
@@ -163,7 +147,7 @@ def growth_sums(data, variance, bad, labels, affine, label, mode, x, y, form, li
     """
     rings = out.shape[1]
     for k in range(x.size):
-        here, own = affine[k], label[k]
+        own = label[k]
         out[k, :] = 0
         half_x, half_y = _half_box(form[k], limit[k])
         if not math.isfinite(x[k] + y[k] + half_x + half_y):
@@ -176,7 +160,7 @@ def growth_sums(data, variance, bad, labels, affine, label, mode, x, y, form, li
                 cx, cy = ix - x[k], iy - y[k]
                 if q0 * cx * cx + q1 * cy * cy + q2 * cx * cy > (limit[k] + margin) ** 2:
                     continue
-                value, _, state = _fetch(data, variance, bad, labels, here, own, mode, x[k], y[k], ix, iy)
+                value, _, state = _fetch(data, variance, bad, labels, own, mode, x[k], y[k], ix, iy)
                 if state > _REPLACED:
                     continue
                 value /= parts * parts
@@ -200,36 +184,60 @@ def _half_box(form, radius):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _coverage(q0, q1, q2, radius, dx, dy):  # type: ignore[no-untyped-def]
+def _rim_coverage(q0, q1, q2, r2, dx, dy):  # type: ignore[no-untyped-def]
     """Fraction of the pixel at an offset that an ellipse covers.
 
-    Rim pixels are cut into slices, each covered from one root of the ellipse's equation to the
+    The pixel is cut into slices, each covered from one root of the ellipse's equation to the
     other; the area is exact in y and second-order in x, and continuous in the position.
     """
-    centre = math.sqrt(max(q0 * dx * dx + q1 * dy * dy + q2 * dx * dy, 0.0))
-    steepest = math.sqrt(0.5 * (q0 + q1) + math.sqrt(0.25 * (q0 - q1) ** 2 + 0.25 * q2 * q2))
-    change = steepest * 0.70710678118654752
-    if centre + change <= radius:
-        return 1.0
-    if centre - change >= radius:
-        return 0.0
+    # The flatter the rim, the fewer slices it takes.
+    slices = _SLICES if r2 * (q0 + q1) < _FLAT * q0 * q1 else _SLICES // 2
+    step, half = 1.0 / slices, 0.5 / q1
+    u = dx - 0.5 - 0.5 * step
     covered = 0.0
-    for s in range(_SLICES):
-        u = dx + (s + 0.5) / _SLICES - 0.5
+    for _ in range(slices):
+        u += step
         b = q2 * u
-        root = b * b - 4 * q1 * (q0 * u * u - radius * radius)
-        if root <= 0:
-            continue
-        root = math.sqrt(root)
-        low, high = max((-b - root) / (2 * q1), dy - 0.5), min((-b + root) / (2 * q1), dy + 0.5)
-        if high > low:
-            covered += high - low
-    return covered / _SLICES
+        root = b * b - 4 * q1 * (q0 * u * u - r2)
+        if root > 0:
+            root = math.sqrt(root)
+            low, high = max(half * (-b - root), dy - 0.5), min(half * (root - b), dy + 0.5)
+            covered += max(high - low, 0.0)
+    return covered * step
+
+
+@njit(cache=True, nogil=True)
+def _rim(form, radius, edges):  # type: ignore[no-untyped-def]
+    """Squares of the elliptical radii between which a pixel may be partly covered."""
+    q0, q1, q2 = form[0], form[1], form[2]
+    # The elliptical radius changes by no more than this from a pixel's centre to its corner.
+    change = 0.71 * math.sqrt(0.5 * (q0 + q1) + math.sqrt(0.25 * (q0 - q1) ** 2 + 0.25 * q2 * q2))
+    edges[0] = (radius - change) ** 2 if radius > change else -1.0
+    edges[1] = (radius + change) ** 2
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _add(sums, a, weight, value, noise):  # type: ignore[no-untyped-def]
+    sums[a, 0] += weight * value
+    sums[a, 1] += weight * weight * noise
+    sums[a, 2] += weight * noise
+    sums[a, 3] += weight
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _count(counts, cover, state, is_bad):  # type: ignore[no-untyped-def]
+    counts[3] += cover
+    if state == _OUTSIDE:
+        counts[2] += cover
+    elif is_bad:
+        counts[1] += cover
+    elif state != _GOOD:
+        counts[0] += cover
 
 
 @njit(cache=True, nogil=True)
 def aperture_sums(  # type: ignore[no-untyped-def]
-    data, variance, mask, bad, labels, affine, label, mode, x, y, forms, radii, width, out, counts
+    data, variance, mask, bad, labels, label, mode, x, y, forms, radii, width, out, counts
 ):
     """Sums over several apertures and one Gaussian weight around each source.
 
@@ -240,7 +248,8 @@ def aperture_sums(  # type: ignore[no-untyped-def]
     forms : float64 array [n, apertures, 3]
         Quadratic forms of the apertures, native pixels.
     radii : float64 array [n, apertures]
-        Their radii in the units of the forms. Aperture 0 is the one that the counts speak of.
+        Their radii in the units of the forms. Aperture 0 is an ellipse, the one that the counts
+        speak of; the others share one form and come in the order of their radii.
     width : float64 array [n]
         Standard deviation of the Gaussian weight, native pixels.
     out : float64 array [n, apertures + 1, 4]
@@ -256,62 +265,75 @@ def aperture_sums(  # type: ignore[no-untyped-def]
     The other parameters are those of `centroid_sums`.
     """
     apertures = forms.shape[1]
-    covers = np.empty(apertures)
+    edges, whole = np.empty((apertures, 2)), np.zeros((apertures, 4))
     for k in range(x.size):
-        here, own = affine[k], label[k]
-        out[k] = 0
-        counts[k] = 0
+        own = label[k]
+        # Slices inside the loops over pixels would cost more than the sums do.
+        sums, tally = out[k], counts[k]
+        sums[:] = 0
+        tally[:] = 0
         reach_x, reach_y = 4 * width[k], 4 * width[k]
         for a in range(apertures):
             half_x, half_y = _half_box(forms[k, a], radii[k, a])
             reach_x, reach_y = max(reach_x, half_x + 0.5), max(reach_y, half_y + 0.5)
+            _rim(forms[k, a], radii[k, a], edges[a])
         if not math.isfinite(x[k] + y[k] + reach_x + reach_y):
             continue
         inverse, gauss2 = 0.5 / (width[k] * width[k]), 16 * width[k] * width[k]
+        q0, q1, q2 = forms[k, 0, 0], forms[k, 0, 1], forms[k, 0, 2]
+        p0, p1, p2 = forms[k, 1, 0], forms[k, 1, 1], forms[k, 1, 2]
+        far = edges[0, 1]
+        outermost = edges[apertures - 1, 1]
         seen = 0
         for iy in range(int(math.ceil(y[k] - reach_y)), int(math.floor(y[k] + reach_y)) + 1):
             for ix in range(int(math.ceil(x[k] - reach_x)), int(math.floor(x[k] + reach_x)) + 1):
                 dx, dy = ix - x[k], iy - y[k]
                 r2 = dx * dx + dy * dy
-                touched = r2 <= gauss2
-                for a in range(apertures):
-                    f = _coverage(forms[k, a, 0], forms[k, a, 1], forms[k, a, 2], radii[k, a], dx, dy)
-                    covers[a] = f
-                    touched = touched or f > 0
-                if not touched:
+                e2 = q0 * dx * dx + q1 * dy * dy + q2 * dx * dy
+                c2 = p0 * dx * dx + p1 * dy * dy + p2 * dx * dy
+                if e2 >= far and c2 >= outermost and r2 > gauss2:
                     continue
-                cover = covers[0]
-                value, noise, state = _fetch(data, variance, bad, labels, here, own, mode, x[k], y[k], ix, iy)
-                if state <= _REPLACED:
-                    for a in range(apertures):
-                        f = covers[a]
-                        if f > 0:
-                            out[k, a, 0] += f * value
-                            out[k, a, 1] += f * f * noise
-                            out[k, a, 2] += f * noise
-                            out[k, a, 3] += f
-                    if r2 <= gauss2:
-                        w = math.exp(-r2 * inverse)
-                        out[k, apertures, 0] += w * value
-                        out[k, apertures, 1] += w * w * noise
-                        out[k, apertures, 2] += w * noise
-                        out[k, apertures, 3] += w
-                if cover > 0:
-                    counts[k, 3] += cover
-                    if state == _OUTSIDE:
-                        counts[k, 2] += cover
-                    else:
-                        if bad[iy, ix]:
-                            counts[k, 1] += cover
-                        elif state != _GOOD:
-                            counts[k, 0] += cover
-                if state != _OUTSIDE and mask[iy, ix] != 0 and _owner(labels, here, ix, iy) == own:
+                value, noise, state = _fetch(
+                    data, variance, bad, labels, own, mode, x[k], y[k], ix, iy
+                )
+                cover = 0.0
+                if e2 < far:
+                    cover = 1.0
+                    if e2 > edges[0, 0]:
+                        cover = _rim_coverage(q0, q1, q2, radii[k, 0] ** 2, dx, dy)
+                    if cover > 0:
+                        _count(tally, cover, state, state != _OUTSIDE and bad[iy, ix])
+                if state == _OUTSIDE:
+                    continue
+                if mask[iy, ix] != 0 and labels[iy, ix] == own:
                     seen |= int(mask[iy, ix])
+                if state > _REPLACED:
+                    continue
+                if cover > 0:
+                    _add(sums, 0, cover, value, noise)
+                # From the largest circle inwards; a pixel inside one circle is inside all larger
+                # ones, and is added to those when all pixels are done.
+                for a in range(apertures - 1, 0, -1):
+                    if c2 >= edges[a, 1]:
+                        break
+                    if c2 > edges[a, 0]:
+                        f = _rim_coverage(p0, p1, p2, radii[k, a] ** 2, dx, dy)
+                        if f > 0:
+                            _add(sums, a, f, value, noise)
+                    elif a == 1 or c2 > edges[a - 1, 0]:
+                        _add(whole, a, 1.0, value, noise)
+                if r2 <= gauss2:
+                    _add(sums, apertures, math.exp(-r2 * inverse), value, noise)
         counts[k, 4] = seen
+        for a in range(1, apertures):
+            for b in range(a, apertures):
+                for i in range(4):
+                    out[k, b, i] += whole[a, i]
+            whole[a] = 0
 
 
 @njit(cache=True, nogil=True)
-def annulus_median(data, bad, labels, affine, x, y, inner, outer, out):  # type: ignore[no-untyped-def]
+def annulus_median(data, bad, labels, x, y, inner, outer, out):  # type: ignore[no-untyped-def]
     """Median of the sky pixels in a ring around each source.
 
     Parameters
@@ -322,7 +344,6 @@ def annulus_median(data, bad, labels, affine, x, y, inner, outer, out):  # type:
         Filled with the median (0 where fewer than 20 pixels are free) and the number of pixels.
     """
     for k in range(x.size):
-        here = affine[k]
         out[k, 0], out[k, 1] = 0.0, 0.0
         if not math.isfinite(x[k] + y[k] + inner[k] + outer[k]):
             continue
@@ -332,7 +353,7 @@ def annulus_median(data, bad, labels, affine, x, y, inner, outer, out):  # type:
         for iy in range(max(int(y[k] - outer[k]), 0), min(int(y[k] + outer[k]) + 2, data.shape[0])):
             for ix in range(max(int(x[k] - outer[k]), 0), min(int(x[k] + outer[k]) + 2, data.shape[1])):
                 r = math.hypot(ix - x[k], iy - y[k])
-                if inner[k] <= r <= outer[k] and not bad[iy, ix] and _owner(labels, here, ix, iy) == 0:
+                if inner[k] <= r <= outer[k] and not bad[iy, ix] and labels[iy, ix] == 0:
                     values[n] = data[iy, ix]
                     n += 1
         if n >= 20:

@@ -17,12 +17,20 @@ class MeasureSettings:
     ----------
     apertures : tuple of float
         Diameters of the circular apertures, arcsec; 3 is always among them.
+    window_size : int
+        Side of the windows in which pixels are read, pixels of the reference band. The catalogue
+        does not depend on it.
+    margin : int
+        Margin around a window, pixels; no Kron ellipse reaches farther.
     kron_factor : float
         Semi-axes of the Kron ellipse in units of the first radial moment.
     kron_minimum : float
         Smallest Kron ellipse, in units of the rms axes of the footprint.
     kron_search : float
         Ellipse in which the first radial moment is taken, in units of the rms axes.
+    kron_precision : float
+        Largest relative error of the first radial moment; where noise makes it larger, the
+        smallest ellipse is taken.
     neighbours : str
         Pixels of other sources inside an aperture are replaced by their mirror image about the
         source (``mirror``), left out (``mask``) or kept (``none``).
@@ -45,10 +53,13 @@ class MeasureSettings:
         Smallest shift that counts, arcsec.
     """
 
-    apertures: tuple[float, ...] = (2.0, 3.0, 6.0)
+    apertures: tuple[float, ...] = (2.0, 3.0, 5.0)
+    window_size: int = 2304
+    margin: int = 256
     kron_factor: float = 2.5
     kron_minimum: float = 3.5
     kron_search: float = 6.0
+    kron_precision: float = 0.15
     neighbours: str = "mirror"
     local_background: bool = False
     annulus_inner: float = 6.0
@@ -65,9 +76,12 @@ class MeasureSettings:
         checks = (
             ("apertures", len(self.apertures) > 0 and all(d > 0 for d in self.apertures)
              and len(set(self.apertures)) == len(self.apertures), "different positive diameters"),
+            ("window_size", self.window_size >= 64, "at least 64 pixels"),
+            ("margin", self.margin >= 16, "at least 16 pixels"),
             ("kron_factor", self.kron_factor > 0, "a positive number"),
             ("kron_minimum", self.kron_minimum > 0, "a positive number"),
             ("kron_search", self.kron_search > 1, "more than 1"),
+            ("kron_precision", self.kron_precision > 0, "a positive number"),
             ("neighbours", self.neighbours in choices, "one of " + ", ".join(choices)),
             ("annulus_outer", 0 < self.annulus_inner < self.annulus_outer, "more than annulus_inner, and both positive"),
             ("colour_scale", self.colour_scale > 1, "more than 1"),

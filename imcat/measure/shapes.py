@@ -65,7 +65,7 @@ class Kron:
     radius : float64
         Of the aperture.
     fallback : bool
-        The first moment could not be measured.
+        The first moment could not be measured, or not well enough.
     """
 
     radius: Float64
@@ -100,19 +100,26 @@ def kron_radius(
         Factor, minimum and search radius.
     """
     search = np.minimum(settings.kron_search, limit / ellipses.a)
-    total = np.zeros((label.size, 2))
+    total, noise = np.zeros((label.size, 2)), np.zeros(label.size)
     for view in views:
         x, y = view.shifted(dx, dy)
         sums = np.empty((label.size, 2))
         cut = view.cutout
         radial_moment(
-            cut.data, cut.variance, cut.bad, view.labels, view.affine, label, mode, x, y,
+            cut.data, cut.variance, cut.bad, view.labels, label, mode, x, y,
             view.native_form(ellipses.form), search, sums,
         )  # fmt: skip
-        total += _share(view) * np.nan_to_num(sums)
+        share = _share(view)
+        total += share * np.nan_to_num(sums)
+        native = view.scale**2 * np.pi * ellipses.a * ellipses.b * search**2  # pixels of the region
+        noise += share**2 * view.layer.noise.rms**2 * view.layer.noise.covariance.total * native
     with np.errstate(invalid="ignore", divide="ignore"):
         moment = total[:, 0] / total[:, 1]
+        # Noise is even over the region, where the mean of (r - moment)² is R²/2 - 4/3 R m + m².
+        spread = search**2 / 2 - 4 / 3 * search * moment + moment**2
+        error = np.sqrt(np.maximum(spread, 0) * noise) / total[:, 1]
     fallback = ~((total[:, 1] > 0) & (moment > 0) & (moment < settings.kron_search))
+    fallback |= ~(error < settings.kron_precision * moment)
     radius = np.maximum(settings.kron_factor * np.where(fallback, 0.0, moment), settings.kron_minimum)
     return Kron(np.minimum(radius, limit / ellipses.a), fallback)
 
@@ -136,7 +143,7 @@ def half_light(
         rings = np.empty((label.size, _RINGS))
         cut = view.cutout
         growth_sums(
-            cut.data, cut.variance, cut.bad, view.labels, view.affine, label, mode, x, y,
+            cut.data, cut.variance, cut.bad, view.labels, label, mode, x, y,
             view.native_form(ellipses.form), kron, rings,
         )  # fmt: skip
         growth += _share(view) * rings

@@ -82,8 +82,6 @@ def measure_sources(
     layers: Sequence[Layer],
     reference: Exposure,
     found: Detections,
-    window_size: int,
-    margin: int,
     settings: MeasureSettings,
     pool: Executor | None = None,
 ) -> Measurements:
@@ -97,11 +95,8 @@ def measure_sources(
         The one on whose grid the sources are.
     found : Detections
         The sources.
-    window_size, margin : int
-        Side of the windows in which pixels are read, and the margin around them, reference
-        pixels. Apertures are cut at the margin.
     settings : MeasureSettings
-        Apertures and the rest.
+        Apertures, windows and the rest.
     pool : Executor, optional
         Threads for the windows; their number does not change the result.
     """
@@ -109,20 +104,20 @@ def measure_sources(
     columns = reference.shape[1]
     peak_y, peak_x = found.peak // columns, found.peak % columns
     jobs = []
-    for core in tile_windows(reference.shape, window_size):
+    for core in tile_windows(reference.shape, settings.window_size):
         inside = (core.y0 <= peak_y) & (peak_y < core.y1) & (core.x0 <= peak_x) & (peak_x < core.x1)
         if inside.any():
-            jobs.append((core.grow(margin, reference.shape), np.nonzero(inside)[0]))
+            jobs.append((core.grow(settings.margin, reference.shape), np.nonzero(inside)[0]))
 
     def work(job: tuple[Window, NDArray[np.int64]]) -> Measurements:
         window, index = job
-        return _measure_window(layers, bands, reference, found, window, index, margin, settings)
+        return _measure_window(layers, bands, reference, found, window, index, settings)
 
     parts = list(pool.map(work, jobs) if pool is not None else map(work, jobs))
     if not parts:
         nothing = np.empty(0, np.int64)
         parts = [
-            _measure_window(layers, bands, reference, found, Window(0, 1, 0, 1), nothing, margin, settings)
+            _measure_window(layers, bands, reference, found, Window(0, 1, 0, 1), nothing, settings)
         ]
         order = nothing
     else:
@@ -140,19 +135,17 @@ def _measure_window(
     found: Detections,
     window: Window,
     index: NDArray[np.int64],
-    margin: int,
     settings: MeasureSettings,
 ) -> Measurements:
     """Measure the sources `index` of one window."""
     mode = _MODES[settings.neighbours]
     label = index + 1
     x0, y0 = found.x[index], found.y[index]
-    labels = found.footprints.at(window)
     arcsec = _pixel_size(reference, x0, y0)
-    views = open_views(layers, reference, window, labels, x0, y0, arcsec)
+    views = open_views(layers, reference, window, found.footprints, x0, y0, arcsec)
     typical = float(np.median(arcsec)) if arcsec.size else 1.0
     ellipses = moment_ellipses(found.xx[index], found.yy[index], found.xy[index])
-    room = 0.9 * margin
+    room = 0.9 * settings.margin
     floor = [0.0 if v.layer.exposure is reference else settings.registration_error / typical for v in views]
 
     limit = np.maximum(2.0, 2 * ellipses.a)

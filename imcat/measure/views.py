@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imcat.align import GridMap, local_affine
+from imcat.detect import Footprints
+from imcat.measure.occupied import native_labels
 from imcat.noise import NoiseModel, SkyCutout
 from imcat.tile import Exposure
 from imcat.window import Window
@@ -57,13 +59,11 @@ class View:
     cutout : SkyCutout
         Its pixels.
     labels : int32 array [y, x]
-        Footprints on the reference grid.
+        The source that each of them belongs to (see `imcat.measure.occupied.native_labels`).
     x, y : float64 arrays [n]
         Positions within `cutout`, native pixels.
     jacobian, inverse : float64 arrays [n, 2, 2]
         From reference to native offsets, and back.
-    affine : float64 array [n, 8]
-        The same for the kernels (see `imcat.measure.pixels.centroid_sums`).
     scale : float64 array [n]
         Native pixels per reference pixel, one-dimensional.
     arcsec : float64 array [n]
@@ -77,7 +77,6 @@ class View:
     y: Float64
     jacobian: Float64
     inverse: Float64
-    affine: Float64
     scale: Float64
     arcsec: Float64
 
@@ -143,7 +142,7 @@ def open_views(
     layers: Sequence[Layer],
     reference: Exposure,
     window: Window,
-    labels: NDArray[np.int32],
+    footprints: Footprints,
     x: Float64,
     y: Float64,
     arcsec: Float64,
@@ -158,8 +157,8 @@ def open_views(
         The one whose grid `window`, `x` and `y` are on.
     window : Window
         With the margin that the apertures need.
-    labels : int32 array [y, x]
-        Footprints of that window.
+    footprints : Footprints
+        Of the whole tile.
     x, y : float64 arrays [n]
         Positions of the sources on the reference grid.
     arcsec : float64 array [n]
@@ -183,8 +182,8 @@ def open_views(
         inverse = np.linalg.inv(jacobian)
         nx = np.where(good, local.x - native.x0, np.nan)
         ny = np.where(good, local.y - native.y0, np.nan)
-        affine = np.column_stack([nx, ny, x - window.x0, y - window.y0, inverse.reshape(-1, 4)])
+        labels = native_labels(footprints, reference, layer.exposure, native)
         cutout = layer.noise.read(layer.exposure, native)
         scale = np.sqrt(np.abs(np.where(good, determinant, 1.0)))
-        views.append(View(layer, cutout, labels, nx, ny, jacobian, inverse, affine, scale, arcsec / scale))
+        views.append(View(layer, cutout, labels, nx, ny, jacobian, inverse, scale, arcsec / scale))
     return views

@@ -117,20 +117,17 @@ class NoiseModel:
             Must lie inside the image.
         """
         cutout: Cutout = exposure.read(window)
-        bad = cutout.bad
-        data = cutout.data
+        bad, data = cutout.bad, cutout.data
         if self.subtract:
-            data -= self.mesh.level_at(window)
+            self.mesh.subtract_level(window, bad, data)
         if cutout.variance is None:
-            variance = self.mesh.rms_at(window)
-            variance *= variance
+            variance = self.mesh.variance_at(window, self.variance_scale, bad)
         else:
             variance = cutout.variance
-        if self.variance_scale != 1.0:
-            variance *= np.float32(self.variance_scale)
-        if bad.any():
-            data[bad] = 0
-            variance[bad] = 0
+            if self.variance_scale != 1.0:
+                variance *= np.float32(self.variance_scale)
+            if cutout.any_bad:
+                variance[bad] = 0
         return SkyCutout(window, data, variance, cutout.mask, bad)
 
 

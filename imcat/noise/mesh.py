@@ -143,35 +143,78 @@ def _cubic(t, weights):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _evaluate(nodes, size, y0, x0, out):  # type: ignore[no-untyped-def]
-    rows, columns = nodes.shape
-    line = np.empty(columns + 4)
+def _column_weights(columns, size, x0, base, table):  # type: ignore[no-untyped-def]
     weights = np.empty(4)
-    base = np.empty(out.shape[1], np.int64)
-    table = np.empty((out.shape[1], 4))
-    for x in range(out.shape[1]):
+    for x in range(base.size):
         u = (x0 + x + 0.5) / size - 0.5
         base[x] = min(max(int(math.floor(u)), -1), columns - 1)
         t = min(max(u - base[x], 0.0), 1.0)
         _cubic(t, weights)
-        table[x] = weights
+        for k in range(4):
+            table[k, x] = weights[k]
+
+
+@njit(cache=True, nogil=True)
+def _row_nodes(nodes, size, y, weights, line):  # type: ignore[no-untyped-def]
+    """Nodes of the mesh along one row of pixels, two more on either side."""
+    rows, columns = nodes.shape
+    v = (y + 0.5) / size - 0.5
+    row = min(max(int(math.floor(v)), -1), rows - 1)
+    _cubic(min(max(v - row, 0.0), 1.0), weights)
+    for i in range(columns):
+        value = 0.0
+        for k in range(4):
+            value += weights[k] * nodes[min(max(row - 1 + k, 0), rows - 1), i]
+        line[i + 2] = value
+    line[0] = line[1] = line[2]
+    line[columns + 2] = line[columns + 3] = line[columns + 1]
+
+
+@njit(cache=True, nogil=True)
+def _evaluate_row(line, base, table, out):  # type: ignore[no-untyped-def]
+    for x in range(out.size):
+        b = base[x] + 1
+        out[x] = (
+            table[0, x] * line[b] + table[1, x] * line[b + 1]
+            + table[2, x] * line[b + 2] + table[3, x] * line[b + 3]
+        )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _evaluate(nodes, size, y0, x0, out):  # type: ignore[no-untyped-def]
+    line, weights = np.empty(nodes.shape[1] + 4), np.empty(4)
+    base, table = np.empty(out.shape[1], np.int64), np.empty((4, out.shape[1]))
+    _column_weights(nodes.shape[1], size, x0, base, table)
     for y in range(out.shape[0]):
-        v = (y0 + y + 0.5) / size - 0.5
-        row = min(max(int(math.floor(v)), -1), rows - 1)
-        _cubic(min(max(v - row, 0.0), 1.0), weights)
-        for i in range(columns):
-            value = 0.0
-            for k in range(4):
-                value += weights[k] * nodes[min(max(row - 1 + k, 0), rows - 1), i]
-            line[i + 2] = value
-        line[0] = line[1] = line[2]
-        line[columns + 2] = line[columns + 3] = line[columns + 1]
+        _row_nodes(nodes, size, y0 + y, weights, line)
+        _evaluate_row(line, base, table, out[y])
+
+
+@njit(cache=True, nogil=True)
+def _subtract(nodes, size, y0, x0, bad, data):  # type: ignore[no-untyped-def]
+    line, weights = np.empty(nodes.shape[1] + 4), np.empty(4)
+    base, table = np.empty(data.shape[1], np.int64), np.empty((4, data.shape[1]))
+    level = np.empty(data.shape[1], np.float32)
+    _column_weights(nodes.shape[1], size, x0, base, table)
+    for y in range(data.shape[0]):
+        _row_nodes(nodes, size, y0 + y, weights, line)
+        _evaluate_row(line, base, table, level)
+        for x in range(data.shape[1]):
+            data[y, x] = np.float32(0) if bad[y, x] else data[y, x] - level[x]
+
+
+@njit(cache=True, nogil=True)
+def _square(nodes, size, y0, x0, scale, smallest, bad, out):  # type: ignore[no-untyped-def]
+    line, weights = np.empty(nodes.shape[1] + 4), np.empty(4)
+    base, table = np.empty(out.shape[1], np.int64), np.empty((4, out.shape[1]))
+    rms = np.empty(out.shape[1], np.float32)
+    _column_weights(nodes.shape[1], size, x0, base, table)
+    for y in range(out.shape[0]):
+        _row_nodes(nodes, size, y0 + y, weights, line)
+        _evaluate_row(line, base, table, rms)
         for x in range(out.shape[1]):
-            b = base[x] + 1
-            out[y, x] = (
-                table[x, 0] * line[b] + table[x, 1] * line[b + 1]
-                + table[x, 2] * line[b + 2] + table[x, 3] * line[b + 3]
-            )  # fmt: skip
+            v = max(rms[x], smallest)
+            out[y, x] = np.float32(0) if bad[y, x] else scale * v * v
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,10 +279,17 @@ class Mesh:
         """Sky level of every pixel of a window, float32 ``[y, x]``."""
         return self._at(self.level, window)
 
-    def rms_at(self, window: Window) -> Float32:
-        """Noise of every pixel of a window, float32 ``[y, x]``."""
-        smallest = float(self.rms.min())
-        return np.maximum(self._at(self.rms, window), np.float32(0.5 * smallest))
+    def subtract_level(self, window: Window, bad: NDArray[np.bool_], data: Float32) -> None:
+        """Subtract the sky level from `data` of a window, in place; zero where `bad`."""
+        _subtract(self.level, self.size, window.y0, window.x0, bad, data)
+
+    def variance_at(self, window: Window, scale: float, bad: NDArray[np.bool_]) -> Float32:
+        """Square of the noise of a window's pixels times a factor, 0 where `bad`."""
+        # Interpolation may overshoot between very different cells, but noise is never nothing.
+        smallest = np.float32(0.5 * self.rms.min())
+        out = np.empty(window.shape, np.float32)
+        _square(self.rms, self.size, window.y0, window.x0, np.float32(scale), smallest, bad, out)
+        return out
 
     def _at(self, nodes: NDArray[np.float64], window: Window) -> Float32:
         out = np.empty(window.shape, np.float32)

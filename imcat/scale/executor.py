@@ -283,7 +283,10 @@ def dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
         from distributed import Client
     except ImportError:
         raise DependencyError("distributed", "scale", "--scheduler") from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # Each of its loggers has a level of its own. What matters comes back as an exception.
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:

@@ -304,10 +304,10 @@ def _write_images(
 def _step(data: NDArray[np.float32]) -> float:
     """Step to which an image is rounded when it is compressed.
 
-    A sixteenth of the noise, as is usual (R. White et al. 2009, ADASS XVIII, 351), here of the
-    median difference of neighbours; in a smooth map 1/4096 of its median. Chosen here, and wide
-    enough for the largest values, since a row that the library cannot quantise goes through
-    gzip, which writes the time of day into the file.
+    A sixteenth of the noise, which loses nothing that matters (Pence, White & Seaman 2010, PASP
+    122, 1065), here of the median difference of neighbours; in a smooth map 1/4096 of its median.
+    Chosen here, and wide enough for the largest values, since a row that the library cannot
+    quantise goes through gzip, which writes the time of day into the file.
     """
     finite = data[np.isfinite(data)]
     steps = np.abs(np.diff(data, axis=1))

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,37 +138,27 @@ def run(
         warm_up()
     sources = _find(inputs, survey, config)
     listener = progress or Silent()
-    with _opened(folder, sources, config, images, report) as (ledger, existed):
-        jobs = [
-            TileJob(source, config, folder.root, tuple(images), report)
-            for source in sources
-            if not ledger.finished(source.name)
-        ]
-        before = len(sources) - len(jobs)
-        summary: dict[str, Any] = {}
+    with (
+        _executor(workers, scheduler) as engine,
+        _opened(folder, sources, config, images, report) as (ledger, existed),
+    ):
+        todo = [source for source in sources if not ledger.finished(source.name)]
+        before, threads = len(sources) - len(todo), engine.threads(len(todo))
+        jobs = [TileJob(source, config, folder.root, tuple(images), report, threads) for source in todo]
+        told: dict[str, Any] = {}
         try:
-            with _executor(workers, scheduler, len(jobs)) as engine:
-                listener.start(len(sources), before, engine.workers, str(folder.root))
-                _Loop(engine, ledger, folder, listener, len(sources), before).do(jobs, report)
-            summary = summarise(ledger.tiles)
-            if not summary["ok"]:
-                folder.remove_run(keep_root=existed)
-            else:
-                ledger.close()
-                if report:
-                    write_report(folder, ledger.tiles)
-            result = RunSummary(
-                folder.root, len(sources), summary["ok"], summary["failed"], before, summary["sources"],
-                summary["failures"], sum(map(len, summary["warnings"].values())), time.monotonic() - begin,
+            listener.start(len(sources), before, engine.workers, str(folder.root))
+            _Loop(engine, ledger, folder, listener, len(sources), before).do(jobs, report)
+            told = _close(folder, ledger, existed, report)
+            seconds = time.monotonic() - begin
+            summary = RunSummary(
+                folder.root, len(sources), told["ok"], told["failed"], before, told["sources"],
+                told["failures"], sum(map(len, told["warnings"].values())), seconds,
             )  # fmt: skip
-            summary |= {
-                "exit_code": result.exit_code,
-                "seconds": round(result.seconds, 3),
-                "out": str(result.out),
-            }
+            told |= {"exit_code": summary.exit_code, "seconds": round(seconds, 3), "out": str(folder.root)}
         finally:
-            listener.end(summary)
-    return result
+            listener.end(told)
+    return summary
 
 
 def _check_arguments(config: Config, workers: int, scheduler: str | None, images: Sequence[str]) -> None:
@@ -214,6 +204,7 @@ def _opened(
                 # Written, but killed before the ledger knew: made again, so that no file
                 # can be there without its entry.
                 folder.source(source.name).unlink(missing_ok=True)
+                folder.preview(source.name).unlink(missing_ok=True)
         ledger.write()
         yield ledger, existed
     finally:
@@ -221,29 +212,45 @@ def _opened(
             os.close(lock)
 
 
+def _close(folder: OutputFolder, ledger: Ledger, existed: bool, report: bool) -> dict[str, Any]:
+    """Write what is left to write, or remove a run that wrote nothing; returns its summary."""
+    summary = summarise(ledger.tiles)
+    if not summary["ok"]:
+        folder.remove_run(keep_root=existed)
+        return summary
+    folder.remove_leftovers()  # of workers that were killed
+    ledger.close()
+    if report:
+        write_report(folder, ledger.tiles)
+    return summary
+
+
 @dataclass(frozen=True)
 class _Engine:
-    """An executor, how many jobs it does at a time, and with how many threads each."""
+    """An executor, how many jobs it does at a time, and how many to hand over at a time."""
 
     executor: Executor
     workers: int
-    threads: int
     queued: int
+    here: bool = True
+
+    def threads(self, jobs: int) -> int:
+        """Threads for each of so many jobs."""
+        return max(1, available_cores() // max(1, min(self.workers, jobs))) if self.here else 1
 
 
 @contextmanager
-def _executor(workers: int, scheduler: str | None, jobs: int) -> Iterator[_Engine]:
+def _executor(workers: int, scheduler: str | None) -> Iterator[_Engine]:
     if scheduler is not None:
         with dask_executor(scheduler) as (cluster, slots):
-            yield _Engine(cluster, slots, 1, _QUEUED * slots)
+            yield _Engine(cluster, slots, _QUEUED * slots, here=False)
         return
-    count = min(workers, max(jobs, 1))
     if workers == 1:
-        yield _Engine(InProcess(), 1, available_cores(), 1)
+        yield _Engine(InProcess(), 1, 1)
         return
-    pool = LocalPool(count)
+    pool = LocalPool(workers)
     try:
-        yield _Engine(pool, count, max(1, available_cores() // count), _QUEUED * count)
+        yield _Engine(pool, workers, _QUEUED * workers)
     except BaseException:
         pool.shutdown(cancel_futures=True)
         raise
@@ -291,7 +298,7 @@ class _Loop:
     def _submit(self, job: TileJob | DrawJob) -> Future[Any]:
         if isinstance(job, DrawJob):
             return self._engine.executor.submit(draw_job, job)
-        return self._engine.executor.submit(run_job, _with_threads(job, self._engine.threads))
+        return self._engine.executor.submit(run_job, job)
 
     def _take(self, job: TileJob | DrawJob, future: Future[Any]) -> None:
         if isinstance(job, DrawJob):
@@ -319,10 +326,6 @@ class _Loop:
             _log.debug("figure of tile %s\n%s", outcome.tile, outcome.detail)
         self._folder.preview(outcome.tile).unlink(missing_ok=True)
         self._listener.warn(f"no figure of tile {outcome.tile}: {outcome.reason}")
-
-
-def _with_threads(job: TileJob, threads: int) -> TileJob:
-    return replace(job, threads=threads)
 
 
 def _result(future: Future[Any], failed: Callable[[str], Any]) -> Any:

@@ -94,14 +94,14 @@ def band_of(header: Header, path: str) -> str:
         If neither says.
     """
     name = header.text("FILTER").lower()
-    if name.startswith("n"):
+    if name in ("n", "nuv"):
         return "nuv"
-    if name[:1] in ("u", "g", "r", "i", "z", "y") and len(name) <= 2:
+    if re.fullmatch(r"[ugrizy]\d?", name):
         return name[0]
     parsed = parse_name(path)
     detector = header.text("DETECTOR")[-2:]
     chip = int(detector) if detector.isdigit() else (parsed.chip if parsed else -1)
-    if chip in CHIP_BANDS:
+    if not name and chip in CHIP_BANDS:  # a filter that is none of imaging is a grating
         return CHIP_BANDS[chip]
     raise InputError(
         f"the filter is {header.get('FILTER')!r} and the detector {chip}",

@@ -19,6 +19,8 @@ _KEYS = re.compile(
 )
 #: Pixel scales that a survey camera may have, arcsec.
 _SCALES = (0.001, 100.0)
+# The reference point may lie outside the image, as in mosaics, but not out of sight, degrees.
+_MAX_OFFSET = 60.0
 # A PV that some pipelines write where no distortion could be fitted (CSST level 1).
 _NO_PV = -9999
 
@@ -100,11 +102,15 @@ def _clean(header: Header) -> dict[str, Any]:
 
 def _nonsense(wcs: Any, shape: tuple[int, int]) -> str:
     """What is wrong with a WCS, or an empty string."""
-    matrix = np.asarray(wcs.pixel_scale_matrix)
-    determinant = abs(float(np.linalg.det(matrix)))
-    scale = 3600.0 * determinant**0.5
-    if not np.isfinite(scale) or not _SCALES[0] <= scale <= _SCALES[1]:
-        return f"a pixel is {scale:g} arcsec wide, not {_SCALES[0]} to {_SCALES[1]}"
+    matrix = 3600.0 * np.asarray(wcs.pixel_scale_matrix)
+    area = abs(float(np.linalg.det(matrix)))
+    for scale in (*np.hypot(*matrix), area**0.5):
+        if not _SCALES[0] <= scale <= _SCALES[1]:
+            return f"a pixel is {scale:g} arcsec wide, not {_SCALES[0]} to {_SCALES[1]}"
+    middle = np.array([shape[1] / 2, shape[0] / 2])
+    away = float(np.hypot(*(matrix @ (np.asarray(wcs.wcs.crpix) - middle)))) / 3600.0
+    if not away <= _MAX_OFFSET:
+        return f"the reference point is {away:g} degrees away from the image"
     x, y = _grid(shape, 3)
     ra, dec = wcs.pixel_to_world_values(x, y)
     if not (np.isfinite(ra).all() and np.isfinite(dec).all() and np.abs(dec).max() <= 90):

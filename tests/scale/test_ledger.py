@@ -208,7 +208,9 @@ def test_a_changed_file_is_refused_and_a_touched_one_is_not(
         _resumed(folder, sources)
 
 
-def test_further_files_of_a_tile_are_refused(folder: OutputFolder, sources: list[TileSource], tmp_path: Path) -> None:
+def test_further_files_of_a_tile_are_refused(
+    folder: OutputFolder, sources: list[TileSource], tmp_path: Path
+) -> None:
     Ledger(folder, sources, Config()).record(_finish(folder, sources[0]))
     more = tmp_path / "in" / "mask.fits"
     more.write_text("mask")

@@ -99,9 +99,7 @@ def test_a_run_writes_what_it_promises(inputs: Path, undisturbed: Path) -> None:
 
 def test_workers_change_nothing(inputs: Path, undisturbed: Path, tmp_path: Path) -> None:
     recorder = Recorder()
-    summary = run(
-        [inputs], tmp_path / "out", report=False, images=["rms"], workers=3, progress=recorder
-    )
+    summary = run([inputs], tmp_path / "out", report=False, images=["rms"], workers=3, progress=recorder)
     assert sorted(recorder.tiles) == [f"tile-{k}" for k in range(TILES)]
     assert recorder.ended == 1
     assert summary.sources == sum(e["rows"] for e in read_ledger(undisturbed)["tiles"].values())
@@ -138,8 +136,8 @@ def test_a_figure_that_a_kill_left_out_is_drawn_on_resume(inputs: Path, tmp_path
     figure, preview = out / "report" / "tile-0.png", out / "report" / ".tile-0.npz"
     drawn = figure.read_bytes()
     figure.unlink()
-    from imcat.surveys import find_tiles, read_tile
     from imcat.pipeline import process_tile
+    from imcat.surveys import find_tiles, read_tile
 
     [source] = find_tiles([inputs / "tile-0.toml"])
     made = process_tile(read_tile(source), Config(), preview=True).preview
@@ -214,6 +212,22 @@ def test_a_run_without_any_tile_leaves_nothing(one_bad: Path, tmp_path: Path, th
     assert not there_before or list(out.iterdir()) == []
 
 
+def test_what_a_killed_worker_was_writing_is_removed(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imcat.pipeline import process_tile
+
+    part = tmp_path / "out" / "sources" / ".tile-0.parquet.77-0badcafe.part"
+
+    def process(*args: Any, **keywords: Any) -> Any:
+        part.touch()
+        return process_tile(*args, **keywords)
+
+    monkeypatch.setattr("imcat.pipeline.process_tile", process)
+    run([inputs / "tile-0.toml"], tmp_path / "out", report=False)
+    assert [p.name for p in part.parent.iterdir()] == ["tile-0.parquet"]
+
+
 def test_an_unexpected_failure_is_one_line_that_says_where(
     inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -223,9 +237,7 @@ def test_an_unexpected_failure_is_one_line_that_says_where(
     monkeypatch.setattr("imcat.pipeline.process_tile", fail)
     with caplog.at_level("DEBUG", logger="imcat"):
         summary = run([inputs / "tile-0.toml"], tmp_path / "out")
-    assert summary.failures["tile-0"].startswith(
-        "unexpected ZeroDivisionError: by zero at test_run.py:"
-    )
+    assert summary.failures["tile-0"].startswith("unexpected ZeroDivisionError: by zero at test_run.py:")
     assert "Traceback" in caplog.text
 
 
@@ -374,7 +386,9 @@ def test_runs_that_are_killed_at_any_time_are_resumed(
     command = _command(inputs, "-o", out, "--no-report", "--images", "rms", "--workers", 2, "--resume")
     # Right after the start, and as soon as the first, then the third tile is there.
     for tiles in (0, 1, 3):
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as victim:
+        with subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as victim:
             for _ in _until(lambda n=tiles: len(list(out.glob("sources/*.parquet"))) >= n):  # type: ignore[misc]
                 pass
             victim.send_signal(signal.SIGKILL)
@@ -398,10 +412,9 @@ def test_a_worker_that_is_killed_costs_no_tile(inputs: Path, undisturbed: Path, 
     out = tmp_path / "out"
     command = _command(inputs, "-o", out, "--no-report", "--images", "rms", "--workers", 2)
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as main:
-        workers: list[int] = []
-        for _ in _until(lambda: bool(workers)):
-            workers = _workers_of(main.pid)
-        os.kill(workers[0], signal.SIGKILL)
+        for _ in _until(lambda: bool(_workers_of(main.pid))):
+            pass
+        os.kill(_workers_of(main.pid)[0], signal.SIGKILL)
         _, errors = main.communicate(timeout=60)
     assert main.returncode == 0, errors
     _assert_same(out, undisturbed)
@@ -424,7 +437,9 @@ def test_an_interrupt_ends_the_workers_and_can_be_resumed(
 ) -> None:
     out = tmp_path / "out"
     command = _command(inputs, "-o", out, "--no-report", "--images", "rms", "--workers", 2)
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as main:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as main:
         for _ in _until(lambda: len(list(out.glob("sources/*.parquet"))) > 0):
             pass
         workers = _workers_of(main.pid)
@@ -478,7 +493,9 @@ def test_dask_does_the_same_and_survives_a_killed_worker(
     address, workers = cluster
     out = tmp_path / "out"
     command = _command(inputs, "-o", out, "--no-report", "--images", "rms", "--scheduler", address)
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as main:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as main:
         for _ in _until(lambda: len(list(out.glob("sources/*.parquet"))) > 0):
             assert main.poll() is None, main.communicate()
         workers[0].kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,7 +49,7 @@ def make_frame() -> Callable[..., SdssFrame]:
     return frame
 
 
-@pytest.fixture()
+@pytest.fixture
 def sdss_folder(tmp_path: Path) -> Path:
     """A field with g and r, packed with bzip2."""
     write_frames(tmp_path / "sdss", FIELD, [frame("g", seed=1), frame("r", seed=2)])
@@ -67,7 +68,7 @@ def generic_tile(folder: Path, shape: tuple[int, int] = SHAPE, **changes: Any) -
         if band == "r":
             keys.update(changes)
         text.append(f"[bands.{band}]")
-        text += [f"{k} = {v!r}" if not isinstance(v, bool) else f"{k} = true" for k, v in keys.items()]
+        text += [f"{k} = {json.dumps(v)}" for k, v in keys.items()]
     (folder / "tile.toml").write_text("\n".join(text))
     return folder / "tile.toml"
 
@@ -83,14 +84,14 @@ def level1(
     obsid: int,
     *,
     ra: float = 30.0,
-    shape: tuple[int, int] = SHAPE,
+    shape: tuple[int, int] = (96, 128),
     zero_point: float = 25.5,
     source_noise: bool = True,
 ) -> list[Path]:
-    """An exposure with a bright, broad star; weights as in Cycle 5 if `source_noise`."""
+    """An exposure with a bright star; weights as in Cycle 5 if `source_noise`."""
     rng = np.random.default_rng(obsid % 2**32 + detector)
     y, x = np.mgrid[: shape[0], : shape[1]]
-    star = 3000.0 * np.exp(-0.5 * ((y - shape[0] / 2) ** 2 + (x - shape[1] / 2) ** 2) / 36.0)  # electrons
+    star = 3000.0 * np.exp(-0.5 * ((y - shape[0] / 2) ** 2 + (x - shape[1] / 2) ** 2) / 18.0)  # electrons
     electrons = star + rng.normal(0, 1, shape) * np.sqrt(55.0 + star)
     variance = 55.0 + (np.maximum(electrons, 0) if source_noise else 0)
     flags = np.zeros(shape, np.uint16)

@@ -34,7 +34,9 @@ def only(folder: Path, **how: Any) -> Tile:
 
 
 @pytest.mark.parametrize("pack", ["plain", "bz2", "gz", "fz"])
-def test_round_trip_keeps_pixels_and_variance(tmp_path: Path, make_frame: Callable[..., Any], pack: str) -> None:
+def test_round_trip_keeps_pixels_and_variance(
+    tmp_path: Path, make_frame: Callable[..., Any], pack: str
+) -> None:
     frame = make_frame("r")
     (path,) = write_frames(tmp_path, FIELD, [frame], compress=pack == "bz2", quantise=False)
     if pack == "gz":
@@ -55,13 +57,17 @@ def test_round_trip_keeps_pixels_and_variance(tmp_path: Path, make_frame: Callab
     y, x = np.mgrid[:48, :64]
     sky = 120.0 + 10.0 * ((y + 0.5) / 48 - 0.5) - 6.0 * ((x + 0.5) / 64 - 0.5)
     inside = (slice(4, -4), slice(4, -4))  # half a grid step at the edges takes the edge's value
-    expected = (frame.calibration * NMGY_TO_NJY) ** 2 * (sky / gain(3918, 3, "r") + dark_variance(3918, 3, "r"))
+    expected = (frame.calibration * NMGY_TO_NJY) ** 2 * (
+        sky / gain(3918, 3, "r") + dark_variance(3918, 3, "r")
+    )
     assert exposure.variance is not None
     np.testing.assert_allclose(exposure.variance.read(whole)[inside], expected[inside], rtol=2e-5)
     part = Window(11, 20, 7, 33)
     np.testing.assert_array_equal(exposure.variance.read(part), exposure.variance.read(whole)[part.slices])
     assert exposure.variance_source == "calibration"
-    assert exposure.gain == pytest.approx(gain(3918, 3, "r") / (np.median(frame.calibration) * 3631.0), rel=1e-6)
+    assert exposure.gain == pytest.approx(
+        gain(3918, 3, "r") / (np.median(frame.calibration) * 3631.0), rel=1e-6
+    )
     assert (tile.name, tile.reference, tile.primary_rows) == ("003918-3-0213", "r", None)
     assert exposure.wcs.pixel_to_world_values(31.5, 23.5) == pytest.approx((150.0, 2.0))
 
@@ -200,8 +206,13 @@ def fpm_file(path: Path, shape: tuple[int, int]) -> None:
             fits.Column("s", "PB()", array=np.array([spans, spans[:0]], dtype=object)[:1]),
         ]
     )
-    boxes = [fits.Column(n, "J", array=[v]) for n, v in zip(("rmin", "rmax", "cmin", "cmax"), (9, 10, 1, 2), strict=True)]
-    empty = [fits.BinTableHDU.from_columns([fits.Column("nspan", "J", array=np.zeros(0, int))]) for _ in range(8)]
+    boxes = [
+        fits.Column(n, "J", array=[v])
+        for n, v in zip(("rmin", "rmax", "cmin", "cmax"), (9, 10, 1, 2), strict=True)
+    ]
+    empty = [
+        fits.BinTableHDU.from_columns([fits.Column("nspan", "J", array=np.zeros(0, int))]) for _ in range(8)
+    ]
     fits.HDUList([primary, interp, fits.BinTableHDU.from_columns(boxes), *empty]).writeto(path)
 
 
@@ -220,7 +231,7 @@ def test_mask_from_fpm_file(sdss_folder: Path) -> None:
 
 def test_mask_of_another_size_is_refused(sdss_folder: Path) -> None:
     fpm_file(sdss_folder / "fpM-003918-r3-0213.fit", (48, 65))
-    with pytest.raises(InputError, match="fpM.*65 x 48 pixels; expected 64 x 48"):
+    with pytest.raises(InputError, match=r"fpM.*65 x 48 pixels; expected 64 x 48"):
         only(sdss_folder)
 
 
