@@ -182,7 +182,9 @@ def matched_filter(numerator, denominator, kernel, scale, top, left, out):  # ty
         for x in range(width):
             n = below[x + left]
             good = own[x + left] > 0 and n > 0
-            result[x] = scale * above[x + left] / np.sqrt(n if good else np.float32(1)) if good else np.float32(0)
+            result[x] = (
+                scale * above[x + left] / np.sqrt(n if good else np.float32(1)) if good else np.float32(0)
+            )
 
 
 @njit(cache=True, nogil=True)

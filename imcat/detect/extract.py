@@ -5,22 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import sep
 from numba import njit
 from numpy.typing import NDArray
 
 from imcat.detect.combine import CombinedMap
+from imcat.detect.segment import segment
 from imcat.detect.settings import DetectSettings
 from imcat.window import Window
 
 __all__ = ["WindowSources", "extract"]
 
 Float64 = NDArray[np.float64]
-
-# Room for the pixels above threshold and for the parts of one footprint: sep keeps both in
-# arrays of fixed length and gives up when they are full.
-_PIXEL_STACK = 3_000_000
-_PARTS = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +57,18 @@ class WindowSources:
     truncated: NDArray[np.bool_]
     pixels: NDArray[np.int64]
     labels: NDArray[np.int32]
+
+
+@njit(cache=True, nogil=True)
+def _gather(labels, new, y0, x0, columns, pixels, kept):  # type: ignore[no-untyped-def]
+    """List the pixels of the sources that stay, with their new labels."""
+    n = 0
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            label = labels[y, x]
+            if label != 0 and new[label] != 0:
+                pixels[n], kept[n] = (y + y0) * columns + x + x0, new[label]
+                n += 1
 
 
 @njit(cache=True, nogil=True)
@@ -197,16 +204,9 @@ def extract(
     settings : DetectSettings
         Threshold, area, deblending.
     """
-    sep.set_extract_pixstack(_PIXEL_STACK)
-    sep.set_sub_object_limit(_PARTS)
-    objects, labels = sep.extract(
-        combined.snr, settings.threshold, minarea=settings.min_area, filter_kernel=None,
-        deblend_nthresh=settings.deblend_levels, deblend_cont=settings.deblend_contrast,
-        clean=False, segmentation_map=True,
-    )  # fmt: skip
-    labels = np.ascontiguousarray(labels, dtype=np.int32)
+    labels, n = segment(combined.snr, settings)
     _grow(labels, combined.snr, settings.grow_threshold, settings.grow_steps)
-    window, n, columns = combined.window, len(objects), shape[1]
+    window, columns = combined.window, shape[1]
     open_edges = np.array(
         [window.y0 > 0, window.y1 < shape[0], window.x0 > 0, window.x1 < shape[1]], dtype=np.bool_
     )
@@ -222,16 +222,16 @@ def extract(
     y = np.where(np.isfinite(my), my + origin[:, 0] + window.y0, peak_y)
     new = np.zeros(n + 1, np.int32)
     new[1:][mine] = np.arange(1, mine.sum() + 1)
-    renumbered = new[labels]
-    at_y, at_x = np.nonzero(renumbered)
+    pixels, kept = np.empty(area[mine].sum(), np.int64), np.empty(area[mine].sum(), np.int32)
+    _gather(labels, new, window.y0, window.x0, columns, pixels, kept)
     return WindowSources(
         x=x[mine], y=y[mine],
         xx=xx[mine], yy=yy[mine], xy=xy[mine],
         snr=snr[mine], peak=peak[mine], area=area[mine],
         group=peak[best[group]][mine] if n else peak[mine],
         group_size=size[group][mine], truncated=torn[group][mine],
-        pixels=(at_y + window.y0) * columns + (at_x + window.x0),
-        labels=renumbered[at_y, at_x],
+        pixels=pixels,
+        labels=kept,
     )  # fmt: skip
 
 

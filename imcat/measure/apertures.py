@@ -84,7 +84,7 @@ def measure_apertures(
     sums, counts = np.empty((n, forms.shape[1] + 1, 4)), np.empty((n, 5))
     cut = view.cutout
     aperture_sums(
-        cut.data, cut.variance, cut.mask, cut.bad, view.labels, label, mode, x, y,
+        cut.data, cut.variance, cut.mask, view.owner, label, mode, x, y,
         forms, radii, width, sums, counts,
     )  # fmt: skip
     flux, noise, spread, weight = (sums[:, :, i].copy() for i in range(4))
@@ -145,7 +145,7 @@ def _local_level(
     outer = inner + (settings.annulus_outer - settings.annulus_inner) / pixel
     result = np.empty((x.size, 2))
     cut = view.cutout
-    annulus_median(cut.data, cut.bad, view.labels, x, y, inner, outer, result)
+    annulus_median(cut.data, view.owner, x, y, inner, outer, result)
     noise = view.layer.noise
     number = np.maximum(result[:, 1], 1)
     variance = np.pi / 2 * noise.rms**2 * noise.covariance.total / number

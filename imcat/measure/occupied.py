@@ -66,7 +66,10 @@ def _linear_labels(
     all_x = [rx[0], rx[1], rx[2], rx[1] + rx[2] - rx[0]]
     all_y = [ry[0], ry[1], ry[2], ry[1] + ry[2] - ry[0]]
     under = Window(
-        math.floor(min(all_y)) - 1, math.ceil(max(all_y)) + 2, math.floor(min(all_x)) - 1, math.ceil(max(all_x)) + 2
+        math.floor(min(all_y)) - 1,
+        math.ceil(max(all_y)) + 2,
+        math.floor(min(all_x)) - 1,
+        math.ceil(max(all_x)) + 2,
     ).clip(reference.shape)
     if not under.empty:
         _look_up(footprints.at(under), matrix, under.y0, under.x0, out)

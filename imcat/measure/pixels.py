@@ -12,9 +12,10 @@ import numpy as np
 from numba import njit
 
 __all__ = [
+    "BAD",
     "MASK",
     "MIRROR",
-    "NONE",
+    "UNKNOWN",
     "annulus_median",
     "aperture_sums",
     "centroid_sums",
@@ -23,50 +24,55 @@ __all__ = [
 ]
 
 #: What happens to pixels of neighbours and to bad pixels.
-NONE, MASK, MIRROR = 0, 1, 2
+MASK, MIRROR = 1, 2
+#: Entries of an owner map that are no label; see `centroid_sums`.
+UNKNOWN, BAD = -1, -2
 
 _GOOD, _REPLACED, _LOST, _OUTSIDE = 0, 1, 2, 3
 _SLICES = 8  # of a pixel on the rim of an aperture
-_FLAT = 128.0  # pixels²: twice the square of the radius above which half as many slices do
+_FLAT = 6.0  # pixels: minor axis above which a rim is straight within a pixel
 _PARTS = 3  # of a pixel in the growth curve, in either direction, where rings are narrow
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _usable(bad, labels, label, mode, ix, iy):  # type: ignore[no-untyped-def]
-    if iy < 0 or ix < 0 or iy >= bad.shape[0] or ix >= bad.shape[1] or bad[iy, ix]:
-        return False
-    owner = labels[iy, ix]
-    return mode == NONE or owner <= 0 or owner == label
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _fetch(data, variance, bad, labels, label, mode, cx, cy, ix, iy):  # type: ignore[no-untyped-def]
-    """Value, variance and state of a pixel after neighbours and bad pixels were dealt with."""
-    if iy < 0 or ix < 0 or iy >= data.shape[0] or ix >= data.shape[1]:
-        return 0.0, 0.0, _OUTSIDE
-    if _usable(bad, labels, label, mode, ix, iy):
-        return float(data[iy, ix]), float(variance[iy, ix]), _GOOD
-    if mode != MASK:
+@njit(cache=True, nogil=True)
+def _mirrored(data, variance, owner, own, mode, cx, cy, ix, iy):  # type: ignore[no-untyped-def]
+    """What stands for a pixel of a neighbour, or a bad one: its mirror image about the source."""
+    if mode == MIRROR:
         mx, my = int(math.floor(2 * cx - ix + 0.5)), int(math.floor(2 * cy - iy + 0.5))
-        if _usable(bad, labels, label, mode, mx, my):
-            return float(data[my, mx]), float(variance[my, mx]), _REPLACED
+        if 0 <= mx < data.shape[1] and 0 <= my < data.shape[0]:
+            o = owner[my, mx]
+            if o == own or o == 0 or o == UNKNOWN:
+                return float(data[my, mx]), float(variance[my, mx]), _REPLACED
     return 0.0, 0.0, _LOST
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _fetch(data, variance, owner, own, mode, cx, cy, ix, iy):  # type: ignore[no-untyped-def]
+    """Value, variance and state of a pixel after neighbours and bad pixels were dealt with."""
+    if iy < 0 or ix < 0 or iy >= data.shape[0] or ix >= data.shape[1]:
+        return 0.0, 0.0, _OUTSIDE
+    o = owner[iy, ix]
+    if o == own or o == 0 or o == UNKNOWN:
+        return float(data[iy, ix]), float(variance[iy, ix]), _GOOD
+    return _mirrored(data, variance, owner, own, mode, cx, cy, ix, iy)
+
+
 @njit(cache=True, nogil=True)
-def centroid_sums(data, variance, bad, labels, label, mode, x, y, sigma, out):  # type: ignore[no-untyped-def]
+def centroid_sums(data, variance, owner, label, mode, x, y, sigma, out):  # type: ignore[no-untyped-def]
     """Gaussian-weighted first moments about given positions.
 
     Parameters
     ----------
     data, variance : float32 arrays [y, x]
-        One window of an exposure; ``bad`` (bool) marks pixels without information.
-    labels : int32 array [y, x]
-        The source that each pixel belongs to; 0 is sky, -1 not known.
+        One window of an exposure.
+    owner : int32 array [y, x]
+        Label of the source that each pixel belongs to, 0 for sky, `UNKNOWN`, or `BAD` minus
+        the label for pixels without information.
     label : int64 array [n]
         Label of each source.
     mode : int
-        `NONE`, `MASK` or `MIRROR`.
+        `MASK` leaves pixels of other sources and bad ones out, `MIRROR` puts the pixel on the
+        other side of the source in their place.
     x, y, sigma : float64 arrays [n]
         Position within the window and standard deviation of the weight, native pixels.
     out : float64 array [n, 5]
@@ -85,9 +91,7 @@ def centroid_sums(data, variance, bad, labels, label, mode, x, y, sigma, out):  
                     r2 = dx * dx + dy * dy
                     if r2 > reach * reach:
                         continue
-                    value, noise, state = _fetch(
-                        data, variance, bad, labels, own, mode, x[k], y[k], ix, iy
-                    )
+                    value, noise, state = _fetch(data, variance, owner, own, mode, x[k], y[k], ix, iy)
                     if state > _REPLACED:
                         continue
                     w = math.exp(-r2 * inverse)
@@ -100,7 +104,7 @@ def centroid_sums(data, variance, bad, labels, label, mode, x, y, sigma, out):  
 
 
 @njit(cache=True, nogil=True)
-def radial_moment(data, variance, bad, labels, label, mode, x, y, form, search, out):  # type: ignore[no-untyped-def]
+def radial_moment(data, variance, owner, label, mode, x, y, form, search, out):  # type: ignore[no-untyped-def]
     """Add up flux, and flux times elliptical radius, inside an ellipse.
 
     Parameters
@@ -127,7 +131,7 @@ def radial_moment(data, variance, bad, labels, label, mode, x, y, form, search, 
                     r2 = form[k, 0] * dx * dx + form[k, 1] * dy * dy + form[k, 2] * dx * dy
                     if r2 > search[k] * search[k]:
                         continue
-                    value, _, state = _fetch(data, variance, bad, labels, own, mode, x[k], y[k], ix, iy)
+                    value, _, state = _fetch(data, variance, owner, own, mode, x[k], y[k], ix, iy)
                     if state <= _REPLACED:
                         first += math.sqrt(r2) * value
                         total += value
@@ -135,7 +139,7 @@ def radial_moment(data, variance, bad, labels, label, mode, x, y, form, search, 
 
 
 @njit(cache=True, nogil=True)
-def growth_sums(data, variance, bad, labels, label, mode, x, y, form, limit, out):  # type: ignore[no-untyped-def]
+def growth_sums(data, variance, owner, label, mode, x, y, form, limit, out):  # type: ignore[no-untyped-def]
     """Flux in elliptical rings of equal width out to a limit; parameters as `radial_moment`.
 
     Parameters
@@ -160,7 +164,7 @@ def growth_sums(data, variance, bad, labels, label, mode, x, y, form, limit, out
                 cx, cy = ix - x[k], iy - y[k]
                 if q0 * cx * cx + q1 * cy * cy + q2 * cx * cy > (limit[k] + margin) ** 2:
                     continue
-                value, _, state = _fetch(data, variance, bad, labels, own, mode, x[k], y[k], ix, iy)
+                value, _, state = _fetch(data, variance, owner, own, mode, x[k], y[k], ix, iy)
                 if state > _REPLACED:
                     continue
                 value /= parts * parts
@@ -184,18 +188,34 @@ def _half_box(form, radius):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _rim_coverage(q0, q1, q2, r2, dx, dy):  # type: ignore[no-untyped-def]
-    """Fraction of the pixel at an offset that an ellipse covers.
+def _rim_coverage(q0, q1, q2, radius, flat, dx, dy):  # type: ignore[no-untyped-def]
+    """Fraction of the pixel at an offset that an ellipse covers; continuous in the offset.
 
-    The pixel is cut into slices, each covered from one root of the ellipse's equation to the
-    other; the area is exact in y and second-order in x, and continuous in the position.
+    Where the ellipse is wide (`flat`) its rim is a straight line across the pixel, moved inwards
+    by the mean of its sagitta over a pixel. Else the pixel is cut into slices, each covered from
+    one root of the ellipse's equation to the other.
     """
-    # The flatter the rim, the fewer slices it takes.
-    slices = _SLICES if r2 * (q0 + q1) < _FLAT * q0 * q1 else _SLICES // 2
-    step, half = 1.0 / slices, 0.5 / q1
+    if flat:
+        e = math.sqrt(q0 * dx * dx + q1 * dy * dy + q2 * dx * dy)
+        gx, gy = abs(q0 * dx + 0.5 * q2 * dy), abs(q1 * dy + 0.5 * q2 * dx)
+        slope = math.sqrt(gx * gx + gy * gy)  # of the elliptical radius, times that radius
+        wide, narrow = max(gx, gy) / slope, min(gx, gy) / slope
+        d = (radius - e) * e / slope - slope / (24 * e * radius)
+        # A line at the distance d from the centre of a box with sides along its normal of
+        # `wide` and `narrow` leaves a trapezoid.
+        t = abs(d)
+        outer, inner = 0.5 * (wide + narrow), 0.5 * (wide - narrow)
+        if t >= outer:
+            part = 0.5
+        elif t <= inner:
+            part = t / wide
+        else:
+            part = 0.5 - (outer - t) ** 2 / (2 * wide * narrow)
+        return 0.5 + part if d > 0 else 0.5 - part
+    step, half, r2 = 1.0 / _SLICES, 0.5 / q1, radius * radius
     u = dx - 0.5 - 0.5 * step
     covered = 0.0
-    for _ in range(slices):
+    for _ in range(_SLICES):
         u += step
         b = q2 * u
         root = b * b - 4 * q1 * (q0 * u * u - r2)
@@ -208,12 +228,14 @@ def _rim_coverage(q0, q1, q2, r2, dx, dy):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _rim(form, radius, edges):  # type: ignore[no-untyped-def]
-    """Squares of the elliptical radii between which a pixel may be partly covered."""
+    """Squares of the radii between which a pixel may be partly covered, and the minor axis."""
     q0, q1, q2 = form[0], form[1], form[2]
     # The elliptical radius changes by no more than this from a pixel's centre to its corner.
-    change = 0.71 * math.sqrt(0.5 * (q0 + q1) + math.sqrt(0.25 * (q0 - q1) ** 2 + 0.25 * q2 * q2))
+    steepest = math.sqrt(0.5 * (q0 + q1) + math.sqrt(0.25 * (q0 - q1) ** 2 + 0.25 * q2 * q2))
+    change = 0.71 * steepest
     edges[0] = (radius - change) ** 2 if radius > change else -1.0
     edges[1] = (radius + change) ** 2
+    edges[2] = radius / steepest
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -237,7 +259,7 @@ def _count(counts, cover, state, is_bad):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def aperture_sums(  # type: ignore[no-untyped-def]
-    data, variance, mask, bad, labels, label, mode, x, y, forms, radii, width, out, counts
+    data, variance, mask, owner, label, mode, x, y, forms, radii, width, out, counts
 ):
     """Sums over several apertures and one Gaussian weight around each source.
 
@@ -265,7 +287,7 @@ def aperture_sums(  # type: ignore[no-untyped-def]
     The other parameters are those of `centroid_sums`.
     """
     apertures = forms.shape[1]
-    edges, whole = np.empty((apertures, 2)), np.zeros((apertures, 4))
+    edges, whole = np.empty((apertures, 3)), np.zeros((apertures, 4))
     for k in range(x.size):
         own = label[k]
         # Slices inside the loops over pixels would cost more than the sums do.
@@ -293,19 +315,17 @@ def aperture_sums(  # type: ignore[no-untyped-def]
                 c2 = p0 * dx * dx + p1 * dy * dy + p2 * dx * dy
                 if e2 >= far and c2 >= outermost and r2 > gauss2:
                     continue
-                value, noise, state = _fetch(
-                    data, variance, bad, labels, own, mode, x[k], y[k], ix, iy
-                )
+                value, noise, state = _fetch(data, variance, owner, own, mode, x[k], y[k], ix, iy)
                 cover = 0.0
                 if e2 < far:
                     cover = 1.0
                     if e2 > edges[0, 0]:
-                        cover = _rim_coverage(q0, q1, q2, radii[k, 0] ** 2, dx, dy)
+                        cover = _rim_coverage(q0, q1, q2, radii[k, 0], edges[0, 2] > _FLAT, dx, dy)
                     if cover > 0:
-                        _count(tally, cover, state, state != _OUTSIDE and bad[iy, ix])
+                        _count(tally, cover, state, state != _OUTSIDE and owner[iy, ix] <= BAD)
                 if state == _OUTSIDE:
                     continue
-                if mask[iy, ix] != 0 and labels[iy, ix] == own:
+                if mask[iy, ix] != 0 and (owner[iy, ix] == own or owner[iy, ix] == BAD - own):
                     seen |= int(mask[iy, ix])
                 if state > _REPLACED:
                     continue
@@ -317,7 +337,7 @@ def aperture_sums(  # type: ignore[no-untyped-def]
                     if c2 >= edges[a, 1]:
                         break
                     if c2 > edges[a, 0]:
-                        f = _rim_coverage(p0, p1, p2, radii[k, a] ** 2, dx, dy)
+                        f = _rim_coverage(p0, p1, p2, radii[k, a], edges[a, 2] > _FLAT, dx, dy)
                         if f > 0:
                             _add(sums, a, f, value, noise)
                     elif a == 1 or c2 > edges[a - 1, 0]:
@@ -333,7 +353,7 @@ def aperture_sums(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def annulus_median(data, bad, labels, x, y, inner, outer, out):  # type: ignore[no-untyped-def]
+def annulus_median(data, owner, x, y, inner, outer, out):  # type: ignore[no-untyped-def]
     """Median of the sky pixels in a ring around each source.
 
     Parameters
@@ -353,7 +373,7 @@ def annulus_median(data, bad, labels, x, y, inner, outer, out):  # type: ignore[
         for iy in range(max(int(y[k] - outer[k]), 0), min(int(y[k] + outer[k]) + 2, data.shape[0])):
             for ix in range(max(int(x[k] - outer[k]), 0), min(int(x[k] + outer[k]) + 2, data.shape[1])):
                 r = math.hypot(ix - x[k], iy - y[k])
-                if inner[k] <= r <= outer[k] and not bad[iy, ix] and labels[iy, ix] == 0:
+                if inner[k] <= r <= outer[k] and owner[iy, ix] == 0:
                     values[n] = data[iy, ix]
                     n += 1
         if n >= 20:

@@ -62,7 +62,7 @@ def _exposure_shift(
     width = np.full(x.size, settings.centroid_width * view.layer.psf_sigma) / view.arcsec
     sums = np.empty((x.size, 5))
     cut = view.cutout
-    centroid_sums(cut.data, cut.variance, cut.bad, view.labels, label, mode, x, y, width, sums)
+    centroid_sums(cut.data, cut.variance, view.owner, label, mode, x, y, width, sums)
     light, mx, my, second, noise = sums.T
     with np.errstate(invalid="ignore", divide="ignore"):
         # A faint source's own curvature is too noisy to be used beyond these limits.

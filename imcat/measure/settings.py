@@ -53,7 +53,7 @@ class MeasureSettings:
         Smallest shift that counts, arcsec.
     """
 
-    apertures: tuple[float, ...] = (2.0, 3.0, 5.0)
+    apertures: tuple[float, ...] = (1.0, 2.0, 3.0)
     window_size: int = 2304
     margin: int = 256
     kron_factor: float = 2.5

@@ -106,7 +106,7 @@ def kron_radius(
         sums = np.empty((label.size, 2))
         cut = view.cutout
         radial_moment(
-            cut.data, cut.variance, cut.bad, view.labels, label, mode, x, y,
+            cut.data, cut.variance, view.owner, label, mode, x, y,
             view.native_form(ellipses.form), search, sums,
         )  # fmt: skip
         share = _share(view)
@@ -143,7 +143,7 @@ def half_light(
         rings = np.empty((label.size, _RINGS))
         cut = view.cutout
         growth_sums(
-            cut.data, cut.variance, cut.bad, view.labels, label, mode, x, y,
+            cut.data, cut.variance, view.owner, label, mode, x, y,
             view.native_form(ellipses.form), kron, rings,
         )  # fmt: skip
         growth += _share(view) * rings

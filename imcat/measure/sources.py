@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from imcat.detect import Detections
 from imcat.flags import SourceFlag
 from imcat.measure.apertures import measure_apertures
-from imcat.measure.pixels import MASK, MIRROR, NONE
+from imcat.measure.pixels import MASK, MIRROR
 from imcat.measure.positions import find_motion, windowed_centroids
 from imcat.measure.settings import MeasureSettings
 from imcat.measure.shapes import half_light, kron_radius, moment_ellipses, sky_angle
@@ -25,7 +25,8 @@ __all__ = ["Measurements", "measure_sources"]
 
 Float64 = NDArray[np.float64]
 
-_MODES = {"none": NONE, "mask": MASK, "mirror": MIRROR}
+# Without neighbours only bad pixels are replaced.
+_MODES = {"none": MIRROR, "mask": MASK, "mirror": MIRROR}
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +117,7 @@ def measure_sources(
     parts = list(pool.map(work, jobs) if pool is not None else map(work, jobs))
     if not parts:
         nothing = np.empty(0, np.int64)
-        parts = [
-            _measure_window(layers, bands, reference, found, Window(0, 1, 0, 1), nothing, settings)
-        ]
+        parts = [_measure_window(layers, bands, reference, found, Window(0, 1, 0, 1), nothing, settings)]
         order = nothing
     else:
         order = np.argsort(np.concatenate([index for _, index in jobs]), kind="stable")
@@ -142,7 +141,9 @@ def _measure_window(
     label = index + 1
     x0, y0 = found.x[index], found.y[index]
     arcsec = _pixel_size(reference, x0, y0)
-    views = open_views(layers, reference, window, found.footprints, x0, y0, arcsec)
+    views = open_views(
+        layers, reference, window, found.footprints, x0, y0, arcsec, settings.neighbours == "none"
+    )
     typical = float(np.median(arcsec)) if arcsec.size else 1.0
     ellipses = moment_ellipses(found.xx[index], found.yy[index], found.xy[index])
     room = 0.9 * settings.margin

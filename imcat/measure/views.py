@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from imcat.align import GridMap, local_affine
 from imcat.detect import Footprints
 from imcat.measure.occupied import native_labels
+from imcat.measure.pixels import BAD
 from imcat.noise import NoiseModel, SkyCutout
 from imcat.tile import Exposure
 from imcat.window import Window
@@ -58,8 +59,8 @@ class View:
         The exposure.
     cutout : SkyCutout
         Its pixels.
-    labels : int32 array [y, x]
-        The source that each of them belongs to (see `imcat.measure.occupied.native_labels`).
+    owner : int32 array [y, x]
+        Which source each of them belongs to (see `imcat.measure.pixels.centroid_sums`).
     x, y : float64 arrays [n]
         Positions within `cutout`, native pixels.
     jacobian, inverse : float64 arrays [n, 2, 2]
@@ -72,7 +73,7 @@ class View:
 
     layer: Layer
     cutout: SkyCutout
-    labels: NDArray[np.int32]
+    owner: NDArray[np.int32]
     x: Float64
     y: Float64
     jacobian: Float64
@@ -146,6 +147,7 @@ def open_views(
     x: Float64,
     y: Float64,
     arcsec: Float64,
+    alone: bool = False,
 ) -> list[View]:
     """Read every exposure under a window of the reference grid.
 
@@ -163,6 +165,8 @@ def open_views(
         Positions of the sources on the reference grid.
     arcsec : float64 array [n]
         Size of a reference pixel at each.
+    alone : bool
+        Take no notice of neighbours: their pixels count as sky.
 
     Returns
     -------
@@ -184,6 +188,9 @@ def open_views(
         ny = np.where(good, local.y - native.y0, np.nan)
         labels = native_labels(footprints, reference, layer.exposure, native)
         cutout = layer.noise.read(layer.exposure, native)
+        owner = np.where(labels > 0, 0, labels) if alone else labels
+        if cutout.bad.any():
+            owner[cutout.bad] = BAD - np.maximum(owner[cutout.bad], 0)
         scale = np.sqrt(np.abs(np.where(good, determinant, 1.0)))
-        views.append(View(layer, cutout, labels, nx, ny, jacobian, inverse, scale, arcsec / scale))
+        views.append(View(layer, cutout, owner, nx, ny, jacobian, inverse, scale, arcsec / scale))
     return views
