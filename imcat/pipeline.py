@@ -189,7 +189,8 @@ def _prepare(
             width = measure_psf_fwhm(exposure, noise)
         return noise, width, _pixel_scale(exposure)
 
-    results = _map(measure, pairs, pool)
+    # A job that waits for strips must not sit on one of the threads that they need.
+    results = _map(measure, pairs, pool if len(pairs) > 1 else None)
     prepared = []
     for (band, exposure), (noise, width, pixel) in zip(pairs, results, strict=True):
         fwhm = exposure.psf_fwhm if width is None else width * pixel

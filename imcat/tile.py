@@ -159,18 +159,19 @@ class Exposure:
         window : Window
             Must lie inside the image.
         """
-        data = np.array(self.image.read(window), dtype=np.float32, order="C")
+        data = _own(self.image.read(window), np.float32)
         if self.mask is None:
             mask = np.zeros(data.shape, dtype=np.uint16)
         else:
-            mask = np.array(self.mask.read(window), dtype=np.uint16, order="C")
+            mask = _own(self.mask.read(window), np.uint16)
         if self.saturation is not None:
             mask[data >= np.float32(self.saturation)] |= np.uint16(PixelFlag.SATURATED)
         variance = None
-        lost = ~np.isfinite(data)
+        lost = _not_finite(data)
         if self.variance is not None:
-            variance = np.array(self.variance.read(window), dtype=np.float32, order="C")
-            lost |= ~(np.isfinite(variance) & (variance > 0))
+            variance = _own(self.variance.read(window), np.float32)
+            lost |= _not_finite(variance)
+            lost |= variance <= 0
         if lost.any():
             mask[lost] |= np.uint16(PixelFlag.NO_DATA)
         # Without a mask the only bad pixels are the lost ones.
@@ -279,6 +280,25 @@ class Tile:
         for band in self.bands:
             for exposure in band.exposures:
                 yield band, exposure
+
+
+def _own(pixels: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """An array of that type that may be written to, copied only where it must be."""
+    if (
+        pixels.flags.owndata
+        and pixels.flags.writeable
+        and pixels.flags.c_contiguous
+        and pixels.dtype == dtype
+    ):
+        return pixels
+    return np.array(pixels, dtype=dtype, order="C")
+
+
+def _not_finite(pixels: Float32) -> NDArray[np.bool_]:
+    """Where pixels are not finite; their sum tells cheaply when none is."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        fine = bool(np.isfinite(pixels.sum()))
+    return np.zeros(pixels.shape, bool) if fine else ~np.isfinite(pixels)
 
 
 def _size(shape: tuple[int, int]) -> str:

@@ -15,7 +15,10 @@ Float64 = NDArray[np.float64]
 
 @njit(cache=True, nogil=True)
 def _explained(x, y, a, b, cos, sin, snr, area, order, threshold, slope, reach):  # type: ignore[no-untyped-def]
+    """Sources come in the order of y; `order` lists them from bright to faint."""
     n = x.size
+    rank = np.empty(n, np.int64)
+    rank[order] = np.arange(n)
     out = np.zeros(n, np.bool_)
     for k in range(n):  # from bright to faint; what is gone explains nothing more
         j = order[k]
@@ -23,12 +26,12 @@ def _explained(x, y, a, b, cos, sin, snr, area, order, threshold, slope, reach):
             continue
         # The footprint ends where the profile falls to the threshold: its equivalent ellipse.
         edge = math.sqrt(area[j] / (math.pi * a[j] * b[j]))
-        for m in range(k + 1, n):
-            i = order[m]
-            if out[i]:
+        limit = reach * edge * a[j]
+        for i in range(np.searchsorted(y, y[j] - limit), np.searchsorted(y, y[j] + limit)):
+            if rank[i] <= k or out[i]:
                 continue
             dx, dy = x[i] - x[j], y[i] - y[j]
-            if abs(dx) > reach * edge * a[j] or abs(dy) > reach * edge * a[j]:
+            if abs(dx) > limit:
                 continue
             u, v = (dx * cos[j] + dy * sin[j]) / a[j], (dy * cos[j] - dx * sin[j]) / b[j]
             distance = math.sqrt(u * u + v * v) / edge
@@ -75,10 +78,14 @@ def explained_by_halo(
     a = np.sqrt(half + spread)
     b = np.sqrt(np.maximum(half - spread, 0.01 * a * a))
     theta = 0.5 * np.arctan2(2 * xy, xx - yy)
+    by_row = np.argsort(y, kind="stable")
+    x, y, snr, area = x[by_row], y[by_row], snr[by_row], area[by_row]
+    a, b, theta = a[by_row], b[by_row], theta[by_row]
     order = np.argsort(-snr, kind="stable")
     # Beyond the distance at which the halo falls to a tenth of the threshold it matters no more.
     reach = 10 ** (1 / slope)
-    result: NDArray[np.bool_] = _explained(
+    result = np.empty(x.size, bool)
+    result[by_row] = _explained(
         x, y, a, b, np.cos(theta), np.sin(theta), snr, area.astype(float), order, threshold, slope, reach
     )
     return result

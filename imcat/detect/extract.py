@@ -124,7 +124,7 @@ def _grow(labels, snr, level, steps):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _statistics(labels, snr, flux, open_edges, n):  # type: ignore[no-untyped-def]
+def _statistics(labels, snr, numerator, denominator, top, left, open_edges, n):  # type: ignore[no-untyped-def]
     """Moments, peak and connected group of every labelled source; see `WindowSources`."""
     rows, columns = labels.shape
     sums = np.zeros((n, 6))
@@ -146,7 +146,8 @@ def _statistics(labels, snr, flux, open_edges, n):  # type: ignore[no-untyped-de
             if snr[y, x] > peak_value[i]:
                 peak_value[i] = snr[y, x]
                 peak_at[i] = y * columns + x
-            f = float(flux[y, x])
+            weight = denominator[y + top, x + left]
+            f = float(numerator[y + top, x + left]) / weight if weight > 0 else 0.0
             dx, dy = float(x - origin[i, 1]), float(y - origin[i, 0])
             sums[i, 0] += f
             sums[i, 1] += f * dx
@@ -211,7 +212,7 @@ def extract(
         [window.y0 > 0, window.y1 < shape[0], window.x0 > 0, window.x1 < shape[1]], dtype=np.bool_
     )
     sums, origin, snr, at, area, group, best, size, torn = _statistics(
-        labels, combined.snr, combined.flux, open_edges, n
+        labels, combined.snr, combined.numerator, combined.denominator, *combined.offset, open_edges, n
     )
     peak_y, peak_x = at // max(window.shape[1], 1) + window.y0, at % max(window.shape[1], 1) + window.x0
     peak = peak_y * columns + peak_x

@@ -108,7 +108,8 @@ def measure_sources(
     for core in tile_windows(reference.shape, settings.window_size):
         inside = (core.y0 <= peak_y) & (peak_y < core.y1) & (core.x0 <= peak_x) & (peak_x < core.x1)
         if inside.any():
-            jobs.append((core.grow(settings.margin, reference.shape), np.nonzero(inside)[0]))
+            index = np.nonzero(inside)[0]
+            jobs.append((core.grow(_reach(reference, found, index, settings), reference.shape), index))
 
     def work(job: tuple[Window, NDArray[np.int64]]) -> Measurements:
         window, index = job
@@ -125,6 +126,18 @@ def measure_sources(
         f.name: np.concatenate([getattr(part, f.name) for part in parts])[order] for f in fields(Measurements)
     }
     return Measurements(**joined)
+
+
+def _reach(
+    reference: Exposure, found: Detections, index: NDArray[np.int64], settings: MeasureSettings
+) -> int:
+    """Pixels around its sources that a window needs for their apertures, at most the margin."""
+    a = moment_ellipses(found.xx[index], found.yy[index], found.xy[index]).a
+    kron = max(settings.kron_factor, 1.0) * settings.kron_search * float(a.max())
+    pixel = float(_pixel_size(reference, found.x[index[:1]], found.y[index[:1]])[0])
+    outermost = max(*settings.apertures, 2 * settings.annulus_outer * settings.local_background)
+    # The centroid may move, and the Gaussian of colours reaches a few widths of the PSF.
+    return min(int(max(kron + outermost / pixel, 32)) + 16, settings.margin)
 
 
 def _measure_window(

@@ -244,6 +244,7 @@ def _serve(connection: Connection) -> None:
     """Body of a worker process: do jobs until the other end closes."""
     # An interrupt from the keyboard reaches every process of the terminal; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
     if not sys.warnoptions:  # those of libraries are not for the user, unless asked for with -W
         warnings.simplefilter("ignore")
     threading.Thread(target=_die_with_parent, daemon=True).start()
