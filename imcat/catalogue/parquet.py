@@ -154,9 +154,23 @@ def arrow_to_numpy(column: Any) -> NDArray[Any]:
 
 
 def _to_arrow(values: NDArray[Any], column: Column) -> Any:
-    missing = np.isnan(values) if column.dtype.startswith("float") else None
+    # From buffers: pa.array() would import pandas, where it is installed, to ask it about the
+    # type of its argument, and that takes longer than to write the file.
+    kind = _ARROW[column.dtype]
     if column.dtype == "str":
         unique, index = np.unique(values, return_inverse=True)
-        text = pa.array(unique.tolist(), type=pa.string())
-        return text.take(pa.array(index))
-    return pa.array(values, type=_ARROW[column.dtype], mask=missing)
+        encoded = [text.encode() for text in unique.tolist()]
+        lengths = np.array([len(text) for text in encoded], dtype=np.int32)
+        offsets = np.zeros(values.size + 1, dtype=np.int32)
+        np.cumsum(lengths[index], out=offsets[1:])
+        data = b"".join([encoded[i] for i in index.tolist()])
+        return pa.Array.from_buffers(kind, values.size, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    if column.dtype == "bool":
+        bits = np.packbits(values, bitorder="little")
+        return pa.Array.from_buffers(kind, values.size, [None, pa.py_buffer(bits)])
+    valid = None
+    if column.dtype.startswith("float"):
+        missing = np.isnan(values)
+        if missing.any():
+            valid = pa.py_buffer(np.packbits(~missing, bitorder="little"))
+    return pa.Array.from_buffers(kind, values.size, [valid, pa.py_buffer(np.ascontiguousarray(values))])

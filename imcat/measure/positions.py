@@ -17,6 +17,9 @@ __all__ = ["Centroids", "Motion", "find_motion", "windowed_centroids"]
 
 Float64 = NDArray[np.float64]
 
+_CONVERGED = 1e-4  # reference pixels
+_SEEN = 2.0  # signal-to-noise ratio under the weight that makes an exposure count
+
 
 @dataclass(frozen=True, eq=False)
 class Centroids:
@@ -68,7 +71,9 @@ def _exposure_shift(
         # A faint source's own curvature is too noisy to be used beyond these limits.
         curvature = light * np.clip(1 - 0.5 * second / (light * width**2), 0.15, 0.6)
         nx, ny = mx / curvature, my / curvature
-        extra_x, extra_y = centroid_lag_sum(view.layer.noise.covariance, width)
+        # The width hardly varies over an exposure.
+        middle = np.array([np.median(width)]) if width.size else width
+        extra_x, extra_y = centroid_lag_sum(view.layer.noise.covariance, middle)
         # Sum of w² dx² v: for even noise it is half of width² times the sum of w² v.
         sky = noise * width**2 / 2
         gain = view.layer.exposure.gain
@@ -116,35 +121,58 @@ def windowed_centroids(
         Number of steps.
     """
     n = label.size
-    dx, dy = np.zeros(n), np.zeros(n)
-    total = np.zeros(n)
+    dx, dy, total = np.zeros(n), np.zeros(n), np.zeros(n)
     covariance = np.zeros((n, 2, 2))
+    # Each source stops by itself, so that none depends on which others are in the window.
+    index = np.arange(n)
     for _ in range(settings.centroid_iterations):
-        step_x, step_y, total = np.zeros(n), np.zeros(n), np.zeros(n)
-        noise, used = np.zeros((n, 2, 2)), []
-        for view, extra in zip(views, floor, strict=True):
-            shift = _exposure_shift(view, label, mode, dx, dy, settings)
-            spread = 0.5 * (shift.covariance[:, 0, 0] + shift.covariance[:, 1, 1]) + extra**2
-            seen = shift.snr > 2
-            weight = np.where(seen, 1 / np.where(seen, spread, 1.0), 0.0)
-            step_x += np.where(seen, weight * shift.dx, 0.0)
-            step_y += np.where(seen, weight * shift.dy, 0.0)
-            total += weight
-            used.append((weight, shift.covariance, seen))
-        good = total > 0
-        norm = np.where(good, total, 1.0)
-        step_x, step_y = step_x / norm, step_y / norm
-        # One step never moves farther than a pixel: faint sources must not jump away.
-        length = np.maximum(np.hypot(step_x, step_y), 1.0)
-        dx, dy = dx + step_x / length, dy + step_y / length
-        for weight, own, seen in used:
-            part = np.where(seen, weight / norm, 0.0)[:, None, None] ** 2
-            noise += part * np.where(seen[:, None, None], own, 0.0)
-        covariance = noise
-        if n == 0 or np.abs(np.stack([step_x, step_y])).max() < 1e-5:
+        if index.size == 0:
             break
+        near = [view.take(index) for view in views]
+        step = _common_step(near, label[index], mode, dx[index], dy[index], floor, settings)
+        # One step never moves farther than a pixel: faint sources must not jump away.
+        length = np.maximum(np.hypot(step.dx, step.dy), 1.0)
+        dx[index] += step.dx / length
+        dy[index] += step.dy / length
+        covariance[index], total[index] = step.covariance, step.weight
+        index = index[np.hypot(step.dx, step.dy) > _CONVERGED]
     failed = (total <= 0) | ~(np.hypot(dx, dy) <= limit)
     return Centroids(dx, dy, covariance, failed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """Mean of the exposures' shifts, with its covariance and the sum of the weights."""
+
+    dx: Float64
+    dy: Float64
+    covariance: Float64  # [n, 2, 2]
+    weight: Float64
+
+
+def _common_step(
+    views: Sequence[View],
+    label: NDArray[np.int64],
+    mode: int,
+    dx: Float64,
+    dy: Float64,
+    floor: Sequence[float],
+    settings: MeasureSettings,
+) -> _Step:
+    """Average the shifts of all exposures in which the sources are seen."""
+    n = label.size
+    step_x, step_y, total, noise = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros((n, 2, 2))
+    for view, extra in zip(views, floor, strict=True):
+        shift = _exposure_shift(view, label, mode, dx, dy, settings)
+        spread = 0.5 * (shift.covariance[:, 0, 0] + shift.covariance[:, 1, 1]) + extra**2
+        seen = shift.snr > _SEEN
+        weight = np.where(seen, 1 / np.where(seen, spread, 1.0), 0.0)
+        step_x += np.where(seen, weight * shift.dx, 0.0)
+        step_y += np.where(seen, weight * shift.dy, 0.0)
+        noise += np.where(seen[:, None, None], weight[:, None, None] ** 2 * shift.covariance, 0.0)
+        total += weight
+    norm = np.where(total > 0, total, 1.0)
+    return _Step(step_x / norm, step_y / norm, noise / norm[:, None, None] ** 2, total)
 
 
 @dataclass(frozen=True, eq=False)

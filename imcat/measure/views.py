@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,18 @@ class View:
         x, y = self.x + window.x0, self.y + window.y0
         with np.errstate(invalid="ignore"):
             return (x >= -0.5) & (y >= -0.5) & (x < shape[1] - 0.5) & (y < shape[0] - 0.5)
+
+    def take(self, index: NDArray[np.int64]) -> View:
+        """The same exposure around some of the sources."""
+        return replace(
+            self,
+            x=self.x[index],
+            y=self.y[index],
+            jacobian=self.jacobian[index],
+            inverse=self.inverse[index],
+            scale=self.scale[index],
+            arcsec=self.arcsec[index],
+        )
 
     def shifted(self, dx: Float64, dy: Float64) -> tuple[Float64, Float64]:
         """Native positions after an offset on the reference grid."""
