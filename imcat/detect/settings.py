@@ -71,8 +71,11 @@ class DetectSettings:
     deblend_contrast: float = 0.0001
     clean: bool = True
     halo_slope: float = 3.0
-    score_snr: tuple[float, ...] = (3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 8.0)
-    score_probability: tuple[float, ...] = (0.15, 0.4, 0.7, 0.88, 0.96, 0.985, 0.999)
+    score_snr: tuple[float, ...] = (3.33, 3.64, 3.89, 4.1, 4.29, 4.53, 4.85, 5.25, 5.75, 6.48, 7.85)
+    # Printed by benchmarks/calibrate_score.py.
+    score_probability: tuple[float, ...] = (
+        0.239, 0.356, 0.451, 0.628, 0.635, 0.819, 0.879, 0.949, 0.974, 0.989, 0.999
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         checks = (
