@@ -79,6 +79,7 @@ def kron_radius(
     dx: Float64,
     dy: Float64,
     ellipses: Ellipses,
+    snr: Float64,
     limit: float,
     settings: MeasureSettings,
 ) -> Kron:
@@ -94,12 +95,20 @@ def kron_radius(
         Offsets of the positions from those of the views, reference pixels.
     ellipses : Ellipses
         Rms ellipses.
+    snr : float64 array [n]
+        Peak signal-to-noise ratio of the detection.
     limit : float
         Largest semi-major axis that the views have room for, reference pixels.
     settings : MeasureSettings
         Factor, minimum and search radius.
+
+    Notes
+    -----
+    The region of the moment is half of the search radius at S/N 5 and all of it from S/N 500 on:
+    farther out, a faint source has no light, but the sky's residuals have.
     """
-    search = np.minimum(settings.kron_search, limit / ellipses.a)
+    share = np.clip(0.5 + 0.25 * np.log10(np.maximum(snr, 1e-6) / 5), 0.5, 1.0)
+    search = np.minimum(share * settings.kron_search, limit / ellipses.a)
     total, noise = np.zeros((label.size, 2)), np.zeros(label.size)
     for view in views:
         x, y = view.shifted(dx, dy)
@@ -109,16 +118,16 @@ def kron_radius(
             cut.data, cut.variance, view.owner, label, mode, x, y,
             view.native_form(ellipses.form), search, sums,
         )  # fmt: skip
-        share = _share(view)
-        total += share * np.nan_to_num(sums)
+        weight = _share(view)
+        total += weight * np.nan_to_num(sums)
         native = view.scale**2 * np.pi * ellipses.a * ellipses.b * search**2  # pixels of the region
-        noise += share**2 * view.layer.noise.rms**2 * view.layer.noise.covariance.total * native
+        noise += weight**2 * view.layer.noise.rms**2 * view.layer.noise.covariance.total * native
     with np.errstate(invalid="ignore", divide="ignore"):
         moment = total[:, 0] / total[:, 1]
         # Noise is even over the region, where the mean of (r - moment)² is R²/2 - 4/3 R m + m².
         spread = search**2 / 2 - 4 / 3 * search * moment + moment**2
         error = np.sqrt(np.maximum(spread, 0) * noise) / total[:, 1]
-    fallback = ~((total[:, 1] > 0) & (moment > 0) & (moment < settings.kron_search))
+    fallback = ~((total[:, 1] > 0) & (moment > 0) & (moment < search))
     fallback |= ~(error < settings.kron_precision * moment)
     radius = np.maximum(settings.kron_factor * np.where(fallback, 0.0, moment), settings.kron_minimum)
     return Kron(np.minimum(radius, limit / ellipses.a), fallback)

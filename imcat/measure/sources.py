@@ -166,7 +166,7 @@ def _measure_window(
     centroids = windowed_centroids(views, label, mode, limit, floor, settings)
     dx = np.where(centroids.failed, 0.0, centroids.dx)
     dy = np.where(centroids.failed, 0.0, centroids.dy)
-    kron = kron_radius(views, label, mode, dx, dy, ellipses, room, settings)
+    kron = kron_radius(views, label, mode, dx, dy, ellipses, found.snr[index], room, settings)
     radius = half_light(views, label, mode, dx, dy, ellipses, kron.radius)
     motion = find_motion(views, label, mode, centroids, floor, typical, settings)
     x, y = x0 + dx, y0 + dy
