@@ -465,7 +465,9 @@ def _concrete(column: Column, band: str, label: str, em: str) -> Column:
     def fill(text: str) -> str:
         return text.replace("{b}", band).replace("{d}", label).replace("{em}", em)
 
-    description = column.description.replace("{b}", band).replace("{d}", label.replace("p", "."))
+    # The diameter as a number; inside the name of another column it stays a label.
+    diameter = label.replace("p", ".")
+    description = fill(column.description.replace("{d} arcsec", f"{diameter} arcsec"))
     required = column.required or (label == "3" and "{d}" in column.name)
     return replace(
         column,

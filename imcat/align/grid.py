@@ -102,10 +102,22 @@ class GridMap:
         ).clip(self.shape)
 
     def overlap_fraction(self) -> float:
-        """Fraction of the reference image that this exposure covers, on the nodes."""
-        with np.errstate(invalid="ignore"):
-            inside = (self.x > -1) & (self.x < self.shape[1]) & (self.y > -1) & (self.y < self.shape[0])
-        return float(inside.mean())
+        """Fraction of the squares between the nodes that this exposure touches.
+
+        An exposure too small or too narrow to hold a node still touches a square.
+        """
+        x_low, x_high = _corner_range(self.x)
+        y_low, y_high = _corner_range(self.y)
+        touched = (x_high > -1) & (x_low < self.shape[1]) & (y_high > -1) & (y_low < self.shape[0])
+        return float(touched.mean())
+
+
+def _corner_range(nodes: Float64) -> tuple[Float64, Float64]:
+    """Smallest and largest value at the corners of each square between nodes; NaN where one is."""
+    rows, columns = nodes.shape
+    nodes = np.pad(nodes, ((0, int(rows == 1)), (0, int(columns == 1))), mode="edge")
+    corners = np.stack([nodes[:-1, :-1], nodes[:-1, 1:], nodes[1:, :-1], nodes[1:, 1:]])
+    return corners.min(axis=0), corners.max(axis=0)
 
 
 def map_grids(

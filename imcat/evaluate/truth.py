@@ -167,8 +167,9 @@ def read_columns(path: str | Path) -> dict[str, NDArray[Any]]:
     except InputError:
         raise
     except Exception as error:  # every format has exceptions of its own
+        reason = str(error).partition("The available formats")[0].strip()  # astropy lists them all
         raise InputError(
-            f"the table cannot be read ({type(error).__name__}: {error})",
+            f"the table cannot be read ({type(error).__name__}: {reason})",
             path=path,
             expected="Parquet, FITS, VOTable, ECSV or CSV",
         ) from error

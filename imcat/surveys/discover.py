@@ -233,7 +233,7 @@ def _select(tiles: list[TileSource], bands: Sequence[str] | None) -> list[TileSo
     if missing or not wanted:
         raise InputError(
             f"no tile has the band {', '.join(missing) or '(none asked for)'}",
-            expected=f"of {', '.join(sorted(there))}",
+            expected=f"some of {', '.join(sorted(there))}",
         )
     chosen = []
     for tile in tiles:

@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from imcat.errors import ImcatError
+
 __all__ = ["SDSS_COEFFICIENTS", "band_extinction", "ebv_from_maps"]
 
 #: A(band) over the E(B-V) of Schlegel, Finkbeiner & Davis (1998) for the SDSS filters:
@@ -32,11 +34,23 @@ def band_extinction(survey: str, wavelengths: Mapping[str, float], ebv: float) -
         PASP 111, 63; R_V = 3.1) at that wavelength, with the map's recalibration by 0.86.
     ebv : float
         Magnitudes.
+
+    Raises
+    ------
+    ImcatError
+        If the package ``dust_extinction``, which holds that law, is not installed.
     """
     if survey == "sdss":
         return {band: SDSS_COEFFICIENTS[band] * ebv for band in wavelengths}
     import astropy.units as u
-    from dust_extinction.parameter_averages import F99
+
+    try:
+        from dust_extinction.parameter_averages import F99
+    except ImportError:
+        raise ImcatError(
+            "the extinction in other than SDSS bands needs the package dust_extinction, which is not installed; "
+            "install it with: pip install dust_extinction, or leave surveys.ebv out of the configuration"
+        ) from None
 
     law = F99(Rv=_RV)
     return {

@@ -17,6 +17,7 @@ _KEYS = re.compile(
     r"^(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)[12]$|^(CD|PC)[12]_[12]$|^PV[12]_\d+$"
     r"|^(A|B|AP|BP)_(ORDER|\d+_\d+)$|^(LONPOLE|LATPOLE|EQUINOX|RADESYS)$"
 )
+_TEXT = ("CTYPE", "CUNIT", "RADESYS")
 #: Pixel scales that a survey camera may have, arcsec.
 _SCALES = (0.001, 100.0)
 # The reference point may lie outside the image, as in mosaics, but not out of sight, degrees.
@@ -51,6 +52,11 @@ def celestial_wcs(header: Header, shape: tuple[int, int], path: str, hdu: int | 
     from astropy.wcs import WCS
 
     cards = _clean(header)
+    # wcslib takes a number written as text for the default, without a word.
+    for key in [k for k, v in cards.items() if isinstance(v, str) and not k.startswith(_TEXT)]:
+        cards[key] = header.number(key)
+        if cards[key] is None:
+            raise InputError(f"{key} is {header[key]!r}", path=path, hdu=hdu, expected="a number")
     types = (cards.get("CTYPE1", ""), cards.get("CTYPE2", ""))
     if not (str(types[0]).startswith("RA--") and str(types[1]).startswith("DEC-")):
         found = "has no celestial WCS" if not any(types) else f"has the axes {types[0]!r} and {types[1]!r}"

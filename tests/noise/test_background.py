@@ -19,6 +19,7 @@ from imcat.window import Window, tile_windows
 SETTINGS = NoiseSettings(mesh_size=64)
 N = 512
 WHOLE = Window(0, N, 0, N)
+INNER = np.s_[96:-96, 96:-96]  # where the filter and the interpolation have cells on all sides
 
 
 def _exposure(image: NDArray[Any], **arrays: NDArray[Any]) -> Exposure:
@@ -48,11 +49,12 @@ def _sources(seed: int, count: int) -> NDArray[np.float64]:
 
 def test_gradient_and_noise_are_recovered() -> None:
     model = measure_noise(_exposure(_gradient() + _noise(1)), SETTINGS)
-    inner = np.s_[32:-32, 32:-32]  # the outermost half cells continue flat
-    difference = model.mesh.level_at(WHOLE)[inner] - _gradient()[inner]
-    # A cell's mode has an error of 2.1 * 2.5 / 64 = 0.08; the median of nine cells a third of that.
-    assert np.abs(difference).max() < 0.16
-    assert abs(difference.mean()) < 0.02
+    difference = model.mesh.level_at(WHOLE) - _gradient()
+    # A cell's mode has an error of 2.1 * 2.5 / 64 = 0.08; the median filter takes some of it.
+    assert np.abs(difference[INNER]).max() < 3.5 * 0.08
+    assert abs(difference[INNER].mean()) < 0.05
+    # Towards the border the level continues flat: off by less than what the sky changes in a cell.
+    assert np.abs(difference).max() < 64 * (0.02 + 0.01)
     assert model.rms == pytest.approx(2.5, rel=0.02)  # the gradient itself adds 1 % in a cell
     assert np.isnan(model.rms_ratio)
 
@@ -90,11 +92,10 @@ def test_sky_under_sources_is_as_good_as_that_of_sep() -> None:
     image = (_gradient() + _noise(4) + _sources(5, 500)).astype(np.float32)
     model = measure_noise(_exposure(image), SETTINGS)
     other = sep.Background(image, bw=64, bh=64, fw=3, fh=3)
-    inner = np.s_[32:-32, 32:-32]
-    ours = (model.mesh.level_at(WHOLE) - _gradient())[inner]
-    theirs = (other.back() - _gradient())[inner]
-    assert np.sqrt(np.mean(ours**2)) < 1.2 * np.sqrt(np.mean(theirs**2))
-    assert np.abs(ours - theirs).max() < 0.4
+    ours = (model.mesh.level_at(WHOLE) - _gradient())[INNER]
+    theirs = (other.back() - _gradient())[INNER]
+    assert np.sqrt(np.mean(ours**2)) < 1.1 * np.sqrt(np.mean(theirs**2))
+    assert np.abs(ours - theirs).max() < 0.15
     assert model.rms == pytest.approx(other.globalrms, rel=0.05)
 
 
@@ -176,7 +177,9 @@ def test_an_image_smaller_than_a_cell_has_a_level() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -1234.567, 1e7])
 def test_a_constant_image_is_refused(value: float) -> None:
-    with pytest.raises(InputError, match=r"^field\.fits: the image is constant \(.*\); expected an image with noise"):
+    with pytest.raises(
+        InputError, match=r"^field\.fits: the image is constant \(.*\); expected an image with noise"
+    ):
         measure_noise(_exposure(np.full((100, 130), value)), SETTINGS)
 
 
