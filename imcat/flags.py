@@ -95,7 +95,7 @@ SOURCE_FLAGS: tuple[FlagInfo, ...] = tuple(
         SourceFlag.BAD_PIXEL: "A bad pixel lies in the Kron ellipse; it was replaced by its mirror image.",
         SourceFlag.BLENDED: "The source was separated from others in one footprint.",
         SourceFlag.NEIGHBOUR: "More than a tenth of the Kron ellipse belongs to neighbours.",
-        SourceFlag.KRON_FALLBACK: "The Kron radius could not be measured; its minimum was used.",
+        SourceFlag.KRON_FALLBACK: "The Kron radius could not be measured well enough; its minimum was used.",
         SourceFlag.OUTSIDE: "The position lies outside this band's image; its values are missing.",
         SourceFlag.TRUNCATED: "The footprint is larger than the overlap of two windows.",
         SourceFlag.MOVING: "The position shifts from band to band: probably an asteroid.",

@@ -23,6 +23,8 @@ from imcat.flags import SourceFlag
 
 __all__ = ["Preview", "bin_plane", "draw_overview", "make_preview"]
 
+_COUNTED = 5.0  # signal-to-noise ratio of a Kron flux in the number counts
+
 Float32 = NDArray[np.float32]
 
 #: Ellipses are drawn with the Kron radius, else with this many times the rms axes.
@@ -429,7 +431,11 @@ def _draw_counts(axes: Any, catalogue: Catalogue) -> None:
     bands = catalogue.schema.bands
     shades = colormaps["turbo"](np.linspace(0.12, 0.92, max(len(bands), 1)))
     for band, shade in zip(bands, shades, strict=True):
-        magnitude = pogson_magnitude(np.asarray(catalogue[f"{band}_kron_flux"], dtype=np.float64))
+        flux = np.asarray(catalogue[f"{band}_kron_flux"], dtype=np.float64)
+        error = np.asarray(catalogue[f"{band}_kron_flux_err"], dtype=np.float64)
+        # Half of all noise is positive: only what is seen in a band counts there.
+        with np.errstate(invalid="ignore"):
+            magnitude = pogson_magnitude(np.where(flux > _COUNTED * error, flux, np.nan))
         magnitude = magnitude[np.isfinite(magnitude)]
         if magnitude.size == 0:
             continue
@@ -443,7 +449,7 @@ def _draw_counts(axes: Any, catalogue: Catalogue) -> None:
     axes.set_ylabel("sources per 0.5 mag")
     axes.grid(alpha=0.3)
     if axes.patches:
-        axes.legend(title="positive flux in", fontsize=9, title_fontsize=9, loc="upper left")
+        axes.legend(title=f"S/N above {_COUNTED:g} in", fontsize=9, title_fontsize=9, loc="upper left")
     axes.set_title("Number counts", loc="left", fontsize=11)
 
 

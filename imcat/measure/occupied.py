@@ -7,7 +7,6 @@ import math
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
 
 from imcat.align import transform_positions
 from imcat.detect import Footprints
@@ -95,6 +94,15 @@ def occupied(
     """
     outer = window.grow(_GROWTH, exposure.shape)
     taken = native_labels(footprints, reference, exposure, outer) != 0
-    grown = maximum_filter(taken, 2 * _GROWTH + 1, mode="nearest")
+    grown = _grown(_grown(taken).T).T
     top, left = window.y0 - outer.y0, window.x0 - outer.x0
     return np.asarray(grown[top : top + window.shape[0], left : left + window.shape[1]])
+
+
+def _grown(taken: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Let true values spread along rows."""
+    out = taken.copy()
+    for k in range(1, _GROWTH + 1):
+        out[:, k:] |= taken[:, :-k]
+        out[:, :-k] |= taken[:, k:]
+    return out

@@ -82,11 +82,14 @@ class NoiseModel:
     def level_variance(self) -> float:
         """Variance of the sky level under a source, nJy².
 
-        The level of a cell is a mode, whose variance for normal noise is close to that of a
-        median (pi/2 times that of the mean); correlated pixels count for less.
+        The level of a cell is 2.5 median - 1.5 mean, whose variance for normal noise is
+        ``6.25 pi / 2 + 2.25 - 7.5`` times that of the mean (mean and median have the variance of
+        the mean as their covariance); the median over cells makes it smaller, correlated pixels
+        make it larger.
         """
-        cell = self.mesh.size**2
-        return float(np.pi / 2 * self.rms**2 * self.covariance.total / cell)
+        cell = self.rms**2 * self.covariance.total / self.mesh.size**2
+        smoothing = np.pi / 2 / self.mesh.smoothing**2 if self.mesh.smoothing > 1 else 1.0
+        return float((6.25 * np.pi / 2 + 2.25 - 7.5) * smoothing * cell)
 
     def with_blank_sky(self, covariance: NoiseCovariance, rms: float, tolerance: float) -> NoiseModel:
         """The same model after a look at pixels without sources.

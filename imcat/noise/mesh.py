@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
 
 from imcat.noise.settings import NoiseSettings
 from imcat.window import Window
@@ -229,6 +228,8 @@ class Mesh:
         Sky level and noise per pixel, in the image's unit; no gaps.
     raw_level, raw_rms : float64 arrays [cell_y, cell_x]
         The same as measured, NaN where a cell was not usable.
+    smoothing : int
+        Side of the median filter that made `level` and `rms` of them, cells.
     """
 
     size: int
@@ -236,6 +237,7 @@ class Mesh:
     rms: NDArray[np.float64]
     raw_level: NDArray[np.float64]
     raw_rms: NDArray[np.float64]
+    smoothing: int = 1
 
     @classmethod
     def from_cells(
@@ -267,9 +269,9 @@ class Mesh:
             kept_level, kept_rms = np.where(usable, level, np.nan), np.where(usable, rms, np.nan)
         filled_level, filled_rms = _fill_gaps(kept_level), _fill_gaps(kept_rms)
         if settings.mesh_filter > 1:
-            filled_level = median_filter(filled_level, settings.mesh_filter, mode="nearest")
-            filled_rms = median_filter(filled_rms, settings.mesh_filter, mode="nearest")
-        return cls(settings.mesh_size, filled_level, filled_rms, kept_level, kept_rms)
+            filled_level = _median_filter(filled_level, settings.mesh_filter)
+            filled_rms = _median_filter(filled_rms, settings.mesh_filter)
+        return cls(settings.mesh_size, filled_level, filled_rms, kept_level, kept_rms, settings.mesh_filter)
 
     def without_level(self) -> Mesh:
         """The same noise on a sky of zero."""
@@ -295,6 +297,13 @@ class Mesh:
         out = np.empty(window.shape, np.float32)
         _evaluate(nodes, self.size, window.y0, window.x0, out)
         return out
+
+
+def _median_filter(cells: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """Median over the square around each cell; cells on the border are repeated outwards."""
+    padded = np.pad(cells, side // 2, mode="edge")
+    views = np.lib.stride_tricks.sliding_window_view(padded, (side, side))
+    return np.asarray(np.median(views, axis=(2, 3)))
 
 
 def _median_of_neighbours(cells: NDArray[np.float64], side: int) -> NDArray[np.float64]:

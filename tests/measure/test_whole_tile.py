@@ -1,0 +1,191 @@
+"""A tile of known sources: results against truth, and against the way they were computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sep
+from astropy.wcs import WCS
+from scipy.ndimage import gaussian_filter
+from scipy.special import erf
+
+from imcat.catalogue import Catalogue
+from imcat.catalogue.match import match_xy
+from imcat.config import Config
+from imcat.flags import SourceFlag
+from imcat.pipeline import process_tile
+from imcat.tile import ArrayPixels, Band, Exposure, Tile
+
+SHAPE = (520, 560)
+SIGMA = 1.4  # pixels, of every source
+RMS = 10.0
+GAIN = 5.0
+PIXEL = 0.4  # arcsec
+
+
+def _wcs(dx: float = 0.0, dy: float = 0.0, turn: float = 0.0) -> WCS:
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+    wcs.wcs.crval = 30.0, 5.0
+    wcs.wcs.crpix = SHAPE[1] / 2 + dx, SHAPE[0] / 2 + dy
+    c, s = np.cos(turn), np.sin(turn)
+    wcs.wcs.cd = PIXEL / 3600 * np.array([[-c, s], [s, c]])
+    return wcs
+
+
+def _draw(x: np.ndarray, y: np.ndarray, flux: np.ndarray) -> np.ndarray:
+    """Gaussians integrated over pixels."""
+    image = np.zeros(SHAPE)
+    u = np.arange(-12, 13)
+    for a, b, f in zip(x, y, flux, strict=True):
+        ix, iy = round(a), round(b)
+
+        def side(centre: float, at: int) -> np.ndarray:
+            edge = (at + u - centre)[:, None] + np.array([-0.5, 0.5])
+            return 0.5 * np.diff(erf(edge / SIGMA / np.sqrt(2)), axis=1)[:, 0]
+
+        image[iy - 12 : iy + 13, ix - 12 : ix + 13] += f * np.outer(side(b, iy), side(a, ix))
+    return image
+
+
+def _population(rng: np.random.Generator, step: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    gy, gx = np.mgrid[30 : SHAPE[0] - 30 : step, 30 : SHAPE[1] - 30 : step]
+    x, y = gx.ravel() + rng.uniform(-6, 6, gx.size), gy.ravel() + rng.uniform(-6, 6, gx.size)
+    return x, y, 10 ** rng.uniform(3.0, 4.3, gx.size)
+
+
+def _noisy(rng: np.random.Generator, image: np.ndarray, smooth: float = 0.0) -> np.ndarray:
+    noise = rng.normal(0, 1, SHAPE)
+    if smooth:
+        noise = gaussian_filter(noise, smooth)
+        noise /= noise.std()
+    source = rng.normal(0, 1, SHAPE) * np.sqrt(np.maximum(image, 0) / GAIN)
+    return np.asarray(image + RMS * noise + source + 50, dtype=np.float32)
+
+
+def _tile(images: dict[str, np.ndarray], wcs: dict[str, WCS]) -> Tile:
+    bands = tuple(
+        Band(name, 5000.0 + 1000 * k, (Exposure(name, ArrayPixels(image), wcs[name], gain=GAIN),))
+        for k, (name, image) in enumerate(images.items())
+    )
+    return Tile("t", "generic", 7, bands, "r")
+
+
+@pytest.fixture(scope="module")
+def two_bands() -> tuple[Tile, np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(11)
+    x, y, flux = _population(rng)
+    # Pairs, a bright star and a masked patch, so that windows have something to disagree about.
+    x, y, flux = np.append(x, x[::5] + 5), np.append(y, y[::5] + 3), np.append(flux, 0.5 * flux[::5])
+    flux[20] = 3e6
+    wcs = {"g": _wcs(2.3, -1.6, 0.004), "r": _wcs()}
+    gx, gy = wcs["g"].all_world2pix(*wcs["r"].all_pix2world(x, y, 0), 0)
+    images = {"g": _noisy(rng, _draw(gx, gy, 0.6 * flux)), "r": _noisy(rng, _draw(x, y, flux))}
+    images["r"][200:204, 300:330] = np.nan
+    return _tile(images, wcs), x, y, flux
+
+
+def _same(first: Catalogue, second: Catalogue) -> None:
+    whole = (np.asarray(first["flags"]) & int(SourceFlag.TRUNCATED)) == 0
+    assert len(first) == len(second)
+    assert whole.mean() > 0.9
+    for name in first.columns:
+        a, b = np.asarray(first[name])[whole], np.asarray(second[name])[whole]
+        if name in ("x", "y"):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+        elif a.dtype.kind == "f":
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=name)
+        else:
+            np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+def test_window_size_does_not_matter(two_bands) -> None:
+    tile = two_bands[0]
+    whole = process_tile(tile, Config()).catalogue
+    small = Config().replace(
+        detect={"window_size": 150, "overlap": 64}, measure={"window_size": 170, "margin": 256}
+    )
+    _same(whole, process_tile(tile, small).catalogue)
+
+
+def test_number_of_threads_does_not_change_a_bit(two_bands) -> None:
+    config = Config().replace(detect={"window_size": 150, "overlap": 64}, measure={"window_size": 170})
+    one = process_tile(two_bands[0], config, threads=1).catalogue
+    two = process_tile(two_bands[0], config, threads=2).catalogue
+    for name in one.columns:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+def test_sources_colours_and_positions_are_found(two_bands) -> None:
+    tile, x, y, flux = two_bands
+    found = process_tile(tile, Config()).catalogue
+    alone = match_xy(x, y, found["x"], found["y"], 1.0)
+    bright = flux[alone.first] > 3000
+    assert alone.first.size > 0.9 * x.size
+    ratio = found["g_color_flux"][alone.second] / found["r_color_flux"][alone.second]
+    assert np.median(ratio[bright]) == pytest.approx(0.6, abs=0.01)
+    offset = np.hypot(found["x"][alone.second] - x[alone.first], found["y"][alone.second] - y[alone.first])
+    assert np.median(offset[bright]) < 0.06
+
+
+@pytest.mark.parametrize(("smooth", "low", "high"), [(0.0, 0.92, 1.08), (0.8, 0.9, 1.1)])
+def test_errors_are_true(smooth: float, low: float, high: float) -> None:
+    pulls: dict[str, list[np.ndarray]] = {"flux": [], "x": [], "y": []}
+    for seed in range(4):
+        rng = np.random.default_rng([seed, 5])
+        x, y, flux = _population(rng, 30)
+        image = _draw(x, y, flux)
+        found = process_tile(_tile({"r": _noisy(rng, image, smooth)}, {"r": _wcs()}), Config()).catalogue
+        pair = match_xy(x, y, found["x"], found["y"], 2.0)
+        # The truth of an aperture: the image without noise, summed by another package.
+        true, _, _ = sep.sum_circle(image, x, y, 1.5 / PIXEL, subpix=0)
+        error = found["r_aper_flux_3_err"][pair.second]
+        pulls["flux"].append((found["r_aper_flux_3"][pair.second] - true[pair.first]) / error)
+        x, y = x[pair.first], y[pair.first]
+        pulls["x"].append((found["x"][pair.second] - x) * PIXEL / found["ra_err"][pair.second])
+        pulls["y"].append((found["y"][pair.second] - y) * PIXEL / found["dec_err"][pair.second])
+    for name, parts in pulls.items():
+        pull = np.concatenate(parts)
+        width = 1.4826 * np.median(np.abs(pull - np.median(pull)))
+        # The robust width of 1000 values is good to 4 %.
+        assert pull.size > 900
+        assert low < width < high, (name, width)
+
+
+def test_a_source_outside_one_band_keeps_the_other() -> None:
+    rng = np.random.default_rng(3)
+    x, y, _ = _population(rng)
+    wcs = {"g": _wcs(-150.0, 0.0), "r": _wcs()}
+    images = {"g": _noisy(rng, np.zeros(SHAPE)), "r": _noisy(rng, _draw(x, y, np.full(x.size, 20000.0)))}
+    found = process_tile(_tile(images, wcs), Config()).catalogue
+    outside = (np.asarray(found["g_flags"]) & int(SourceFlag.OUTSIDE)) != 0
+    assert 0.1 < outside.mean() < 0.5
+    assert np.isnan(found["g_kron_flux"][outside]).all()
+    assert np.isfinite(found["g_kron_flux"][~outside]).all()
+    assert np.isfinite(found["r_kron_flux"]).all()
+    assert (np.asarray(found["x"])[outside] < 160).all()
+
+
+def test_a_moving_source_is_flagged() -> None:
+    rng = np.random.default_rng(9)
+    x, y, flux = _population(rng)
+    flux = np.full(x.size, 20000.0)
+    bands = []
+    for k in range(5):
+        moved = x.copy()
+        moved[17] += 0.9 * k  # pixels from band to band
+        image = _noisy(rng, _draw(moved, y, flux))
+        bands.append(
+            Band(
+                f"b{k}",
+                4000.0 + 900 * k,
+                (Exposure(f"b{k}", ArrayPixels(image), _wcs(), gain=GAIN, mjd=k * 72 / 86400),),
+            )
+        )
+    tile = Tile("t", "generic", 7, tuple(bands), "b2")
+    found = process_tile(tile, Config()).catalogue
+    moving = (np.asarray(found["flags"]) & int(SourceFlag.MOVING)) != 0
+    assert moving.sum() == 1
+    at = int(np.nonzero(moving)[0][0])
+    assert found["y"][at] == pytest.approx(y[17], abs=0.5)
+    assert found["motion_offset"][at] == pytest.approx(3.6 * PIXEL, abs=0.15)
