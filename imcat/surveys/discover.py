@@ -76,10 +76,15 @@ def find_tiles(
         raise InputError("no input was given", expected="files, folders or globs")
     named, listed = _expand(inputs)
     found = _classify(named, listed, survey)
+    described = [generic.find_tile(path) for path in found.toml]
+    # An image that a TOML file beside it describes is that tile's, whatever its header says.
+    taken = {str(Path(file).resolve()) for tile in described for file in tile.files}.difference(
+        str(Path(path).resolve()) for path in named
+    )
     tiles = [
-        *sdss.find_fields(found.frames),
-        *csst.find_groups(found.csst, settings),
-        *(generic.find_tile(path) for path in found.toml),
+        *sdss.find_fields([f for f in found.frames if str(Path(f[0]).resolve()) not in taken]),
+        *csst.find_groups([f for f in found.csst if str(Path(f).resolve()) not in taken], settings),
+        *described,
     ]
     if not tiles:
         raise InputError(

@@ -110,3 +110,17 @@ def test_numbers_differ() -> None:
 def test_impossible_settings(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         SurveySettings(**wrong)
+
+
+def test_images_that_a_toml_file_describes_are_not_frames_as_well(tmp_path):
+    import shutil
+
+    examples = Path(__file__).resolve().parents[2] / "examples" / "tile"
+    for band in "gr":
+        (source,) = examples.glob(f"frame-{band}-*.fits.bz2")
+        shutil.copyfile(source, tmp_path / source.name)
+        (tmp_path / f"{band}.toml").write_text(
+            f'name = "own-{band}"\n[bands.{band}]\nimage = "{source.name}"\n'
+            "zero_point = 22.5\nwavelength = 6000\n"
+        )
+    assert [tile.name for tile in find_tiles([tmp_path])] == ["own-g", "own-r"]
