@@ -17,7 +17,7 @@ __all__ = ["Centroids", "Motion", "find_motion", "windowed_centroids"]
 
 Float64 = NDArray[np.float64]
 
-_CONVERGED = 1e-4  # reference pixels
+_CONVERGED = 3e-4  # reference pixels
 _SEEN = 2.0  # signal-to-noise ratio under the weight that makes an exposure count
 
 
@@ -39,6 +39,10 @@ class Centroids:
     dy: Float64
     covariance: Float64
     failed: NDArray[np.bool_]
+
+    def take(self, index: NDArray[np.int64]) -> Centroids:
+        """Those of some of the sources."""
+        return Centroids(self.dx[index], self.dy[index], self.covariance[index], self.failed[index])
 
 
 @dataclass(frozen=True, eq=False)

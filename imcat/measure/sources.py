@@ -14,7 +14,7 @@ from imcat.detect import Detections
 from imcat.flags import SourceFlag
 from imcat.measure.apertures import measure_apertures
 from imcat.measure.pixels import MASK, MIRROR
-from imcat.measure.positions import find_motion, windowed_centroids
+from imcat.measure.positions import Centroids, Motion, find_motion, windowed_centroids
 from imcat.measure.settings import MeasureSettings
 from imcat.measure.shapes import half_light, kron_radius, moment_ellipses, sky_angle
 from imcat.measure.views import Layer, View, open_views, pixel_to_sky
@@ -168,7 +168,7 @@ def _measure_window(
     dy = np.where(centroids.failed, 0.0, centroids.dy)
     kron = kron_radius(views, label, mode, dx, dy, ellipses, found.snr[index], room, settings)
     radius = half_light(views, label, mode, dx, dy, ellipses, kron.radius)
-    motion = find_motion(views, label, mode, centroids, floor, typical, settings)
+    motion = _motion(views, label, mode, centroids, floor, typical, found.snr[index], settings)
     x, y = x0 + dx, y0 + dy
     ra, dec, jacobian = pixel_to_sky(reference.wcs, x, y)
     covariance = np.einsum("nij,njk,nlk->nil", jacobian, centroids.covariance, jacobian)
@@ -194,6 +194,37 @@ def _measure_window(
         motion_err=np.where(motion.moving, motion.offset_err, np.nan),
         flags=flags, flux=flux, variance=variance, band_flags=band_flags, exposures=exposures,
     )  # fmt: skip
+
+
+#: A source that is seen well enough in three bands has at least this signal-to-noise ratio.
+_MOTION_SNR = 12.0
+
+
+def _motion(
+    views: Sequence[View],
+    label: NDArray[np.int64],
+    mode: int,
+    centroids: Centroids,
+    floor: Sequence[float],
+    arcsec: float,
+    snr: Float64,
+    settings: MeasureSettings,
+) -> Motion:
+    """Motion of the sources that are bright enough to show it."""
+    n = label.size
+    bright = np.nonzero(snr >= _MOTION_SNR)[0]
+    part = find_motion(
+        [view.take(bright) for view in views],
+        label[bright],
+        mode,
+        centroids.take(bright),
+        floor,
+        arcsec,
+        settings,
+    )
+    offset, error, moving = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n, bool)
+    offset[bright], error[bright], moving[bright] = part.offset, part.offset_err, part.moving
+    return Motion(offset, error, moving)
 
 
 def _measure_bands(

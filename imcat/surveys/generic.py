@@ -33,7 +33,7 @@ from imcat.tile import Band, Exposure, Pixels, Tile
 
 __all__ = ["BAND_KEYS", "KEYS", "find_tile", "looks_like_tile", "read_generic"]
 
-#: AB magnitude of 1 nJy (3631 Jy is magnitude 0), as DESIGN fixes it.
+#: AB magnitude of 1 nJy (3631 Jy is magnitude 0).
 NJY_ZERO_POINT = 31.4
 
 #: Keywords of the file.
