@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from imcat.detect.combine import CombinedMap
-from imcat.detect.segment import segment
+from imcat.detect.segment import find_root, segment
 from imcat.detect.settings import DetectSettings
 from imcat.window import Window
 
@@ -69,14 +69,6 @@ def _gather(labels, new, y0, x0, columns, pixels, kept):  # type: ignore[no-unty
             if label != 0 and new[label] != 0:
                 pixels[n], kept[n] = (y + y0) * columns + x + x0, new[label]
                 n += 1
-
-
-@njit(cache=True, nogil=True)
-def _find(parent, i):  # type: ignore[no-untyped-def]
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i
 
 
 @njit(cache=True, nogil=True)
@@ -167,7 +159,7 @@ def _statistics(labels, snr, numerator, denominator, top, left, open_edges, n): 
                     continue
                 other = labels[qy, qx]
                 if other != 0 and other != label:
-                    a, b = _find(parent, i), _find(parent, other - 1)
+                    a, b = find_root(parent, i), find_root(parent, other - 1)
                     if a != b:
                         parent[max(a, b)] = min(a, b)
     group = np.empty(n, np.int64)
@@ -175,7 +167,7 @@ def _statistics(labels, snr, numerator, denominator, top, left, open_edges, n): 
     size = np.zeros(n, np.int64)
     torn = np.zeros(n, np.bool_)
     for i in range(n):
-        root = _find(parent, i)
+        root = find_root(parent, i)
         group[i] = root
         size[root] += 1
         torn[root] |= cut[i]

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from imcat.detect.settings import DetectSettings
 
-__all__ = ["segment"]
+__all__ = ["find_root", "segment"]
 
 # sep keeps the parts of one footprint in an array of fixed length and gives up when it is full.
 _PARTS = 16384
 
 
 @njit(cache=True, nogil=True)
-def _root(parent, i):  # type: ignore[no-untyped-def]
+def find_root(parent, i):  # type: ignore[no-untyped-def]
+    """Follow a forest of links, integer array [n], from `i` to its root, and shorten the way."""
     while parent[i] != i:
         parent[i] = parent[parent[i]]
         i = parent[i]
@@ -64,7 +65,7 @@ def _connect(starts, ends, rows, component):  # type: ignore[no-untyped-def]
         j = first
         while j < i and rows[j] == rows[i] - 1 and starts[j] <= ends[i]:
             if ends[j] >= starts[i]:
-                a, b = _root(parent, i), _root(parent, j)
+                a, b = find_root(parent, i), find_root(parent, j)
                 if a != b:
                     parent[max(a, b)] = min(a, b)
             j += 1
@@ -74,7 +75,7 @@ def _connect(starts, ends, rows, component):  # type: ignore[no-untyped-def]
                 first += 1
     count = 0
     for i in range(n):
-        root = _root(parent, i)
+        root = find_root(parent, i)
         if root == i:
             count += 1
             component[i] = count
