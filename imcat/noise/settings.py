@@ -44,7 +44,7 @@ class NoiseSettings:
     crowded_ratio: float = 1.5
     subtract_background: bool = True
     correlation_radius: int = 5
-    correlation_cells: int = 40
+    correlation_cells: int = 24
     variance_tolerance: float = 0.05
 
     def __post_init__(self) -> None:

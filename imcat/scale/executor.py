@@ -41,7 +41,7 @@ _T = TypeVar("_T")
 #: already, and sums over a varying number of threads differ in their last bits.
 _LIBRARY_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 #: What a worker needs; imported once, before workers are forked from that process.
-_PRELOAD = ("imcat.pipeline", "imcat.scale.job", "imcat.surveys")
+_PRELOAD = ("imcat.scale.job", "imcat.scale.preload", "imcat.surveys")
 _TRIES = 2
 _CONNECT_SECONDS = 10
 

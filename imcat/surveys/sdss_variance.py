@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from imcat.window import Window
@@ -44,13 +45,24 @@ class SkyGrid:
         """The sky in a window, counts (bilinear)."""
         rows, row_part = _places(self.y[window.y0 : window.y1], self.values.shape[0])
         columns, column_part = _places(self.x[window.x0 : window.x1], self.values.shape[1])
-        lines = self.values[rows]
-        lines += (self.values[np.minimum(rows + 1, self.values.shape[0] - 1)] - lines) * row_part[:, None]
-        sky: NDArray[np.float32] = lines[:, columns]
-        step = np.diff(lines, axis=1, append=lines[:, -1:])[:, columns]
-        step *= column_part
-        sky += step
+        sky = np.empty((len(rows), len(columns)), np.float32)
+        _bilinear(self.values, rows, row_part, columns, column_part, sky)
         return sky
+
+
+@njit(cache=True, nogil=True)
+def _bilinear(grid, rows, row_part, columns, column_part, out):  # type: ignore[no-untyped-def]
+    """Fill `out` from the grid; a window is read often, and gathers of numpy are slow."""
+    line = np.empty(grid.shape[1] + 1, np.float32)
+    for y in range(out.shape[0]):
+        low, part = rows[y], row_part[y]
+        high = min(low + 1, grid.shape[0] - 1)
+        for u in range(grid.shape[1]):
+            line[u] = grid[low, u] + (grid[high, u] - grid[low, u]) * part
+        line[grid.shape[1]] = line[grid.shape[1] - 1]
+        for x in range(out.shape[1]):
+            u = columns[x]
+            out[y, x] = line[u] + (line[u + 1] - line[u]) * column_part[x]
 
 
 def _places(index: NDArray[np.float32], size: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
