@@ -203,19 +203,107 @@ def query(source: str, sql: str, out: str | None) -> int:
 
 
 @_program.command(context_settings=_HELP)
-@click.argument("catalogue", metavar="CATALOGUE")
-@click.argument("truth", metavar="TRUTH")
+@click.argument("paths", metavar="CATALOGUE TRUTH | --realism REAL...", nargs=-1, required=True)
+@click.option("--realism", is_flag=True, help="Compare the twins of real tiles with these.")
+@click.option("--twins", metavar="DIR", help="Folder of the twins: tiles with the names of the real ones.")
 @click.option("-o", "--out", required=True, metavar="REPORT", help="Folder for the report.")
-def evaluate(catalogue: str, truth: str, out: str) -> int:
-    """Compare a catalogue with a truth or a reference table.
+def evaluate(paths: tuple[str, ...], realism: bool, twins: str | None, out: str) -> int:
+    """Compare a catalogue with a truth or a reference table, or simulated tiles with real ones.
 
-    CATALOGUE is a source file or the folder of a run.
+    CATALOGUE is a source file or the folder of a run. REAL is any mix of folders, files and globs of
+    real tiles, and DIR holds a twin of each, as imcat simulate --like writes them.
     """
-    from imcat.evaluate import evaluate_catalogue
+    if realism:
+        if twins is None:
+            raise UsageError("--realism needs the folder of the twins; expected --twins DIR")
+        _evaluate_realism(paths, twins, out)
+    else:
+        if twins is not None:
+            raise UsageError("--twins goes with --realism; expected --realism REAL... --twins DIR")
+        if len(paths) != 2:
+            raise UsageError(
+                f"evaluate got {len(paths)} path{'s' if len(paths) > 1 else ''}; expected CATALOGUE TRUTH, "
+                "or --realism REAL... --twins DIR"
+            )
+        from imcat.evaluate import evaluate_catalogue
 
-    evaluate_catalogue(Path(catalogue), Path(truth), Path(out))
+        evaluate_catalogue(Path(paths[0]), Path(paths[1]), Path(out))
     click.echo(f"report: {Path(out) / 'report.md'}")
     return 0
+
+
+def _evaluate_realism(real: tuple[str, ...], twins: str, out: str) -> None:
+    from imcat.config import Config
+    from imcat.evaluate.realism import evaluate_realism
+    from imcat.evaluate.realism_report import realism_summary
+    from imcat.pipeline import process_tile
+
+    config = Config()
+    result = evaluate_realism(
+        real,
+        twins,
+        out,
+        catalogue_of=lambda tile: process_tile(tile, config, threads=os.cpu_count() or 1).catalogue,
+        progress=lambda line: click.echo(line, err=True),
+    )
+    for line in realism_summary(result):
+        click.echo(line)
+
+
+@_program.command(context_settings=_HELP)
+@click.argument("survey", type=click.Choice(["sdss", "csst"]))
+@click.option("-n", "--count", type=int, default=1, show_default=True, metavar="N", help="Number of tiles.")
+@click.option("--seed", type=int, required=True, metavar="S", help="Decides every byte.")
+@click.option("-o", "--out", required=True, metavar="DIR", help="Folder for the tiles.")
+@click.option(
+    "--like", multiple=True, metavar="TILE", help="Make twins of real tiles: same PSF, noise, sky and depth."
+)
+@click.option("--size", metavar="WIDTHxHEIGHT", help="In pixels, or full for a whole detector.")
+@click.option("--config", metavar="FILE", help="TOML file with a table [simulate].")
+@click.option("--workers", type=int, metavar="N", help="Processes [default: one for each core].")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def simulate(
+    survey: str,
+    count: int,
+    seed: int,
+    out: str,
+    like: tuple[str, ...],
+    size: str | None,
+    config: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> int:
+    """Simulate tiles in a survey's own file format, with their truth.
+
+    Tiles go to DIR/tile-0001 and so on; those that are complete already are kept.
+    """
+    from imcat.config import read_simulate_settings
+    from imcat.scale.executor import keep_freed_memory
+    from imcat.scale.simulation import parse_size, run_simulation
+
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers is {workers}; expected at least 1")
+    keep_freed_memory()
+    summary = run_simulation(
+        survey,
+        count,
+        seed,
+        Path(out),
+        shape=parse_size(size, survey),
+        settings=read_simulate_settings(config),
+        like=like,
+        workers=workers,
+        progress=lambda line: click.echo(line, err=True),
+    )
+    for folder, reason in summary.failed.items():
+        click.echo(f"error: {folder}: {reason}", err=True)
+    if as_json:
+        import json
+
+        click.echo(json.dumps({"tiles": [str(p) for p in summary.written], "failed": summary.failed}))
+    elif summary.written:
+        click.echo(f"{len(summary.written)} tiles in {out}, {summary.sources} sources in those written now")
+    return summary.exit_code
 
 
 #: Commands by name, in the order of ``imcat --help``.

@@ -26,9 +26,10 @@ from imcat.detect.settings import DetectSettings
 from imcat.errors import ConfigError
 from imcat.measure.settings import MeasureSettings
 from imcat.noise.settings import NoiseSettings
+from imcat.simulate.settings import SimulateSettings
 from imcat.surveys.settings import SurveySettings
 
-__all__ = ["Config", "SettingInfo"]
+__all__ = ["Config", "SettingInfo", "describe_simulate_settings", "read_simulate_settings"]
 
 _DETECTORS = ("threshold", "network")
 _T = TypeVar("_T")
@@ -191,6 +192,47 @@ class Config:
     def describe(cls) -> list[SettingInfo]:
         """Every setting with its default and its description, in the order of the file."""
         return _describe(cls, ())
+
+
+def read_simulate_settings(path: str | Path | None) -> SimulateSettings:
+    """The table ``[simulate]`` of a TOML file.
+
+    It is no part of `Config`: no setting of it changes a catalogue.
+
+    Parameters
+    ----------
+    path : path, optional
+        Without one, the defaults.
+
+    Raises
+    ------
+    ConfigError
+        As for `Config.from_toml`.
+    """
+    if path is None:
+        return SimulateSettings()
+    try:
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        _refuse_unknown(_SimulateFile, tables, ())
+        return _build(_SimulateFile, tables, ()).simulate
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); expected a TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def describe_simulate_settings() -> list[SettingInfo]:
+    """Every setting of the simulator with its default and its description."""
+    return _describe(SimulateSettings, ("simulate",))
+
+
+@dataclass(frozen=True)
+class _SimulateFile:
+    """A file of settings for the simulator."""
+
+    simulate: SimulateSettings = field(default_factory=SimulateSettings)
 
 
 # Reading ------------------------------------------------------------------

@@ -101,14 +101,54 @@ def settings() -> str:
     parts = []
     for name, infos in tables.items():
         title = f"``[{name}]``" if name else "Top level"
-        rows = [
-            [f"``{i.name}``", i.type, f"``{i.default}``" if i.default else "absent", _text(i.description)]
-            for i in infos
-        ]
-        parts.append(
-            f"{title}\n{'-' * len(title)}\n\n" + list_table(["Keyword", "Type", "Default", "Meaning"], rows)
-        )
+        parts.append(f"{title}\n{'-' * len(title)}\n\n" + _settings_table(infos))
     return "\n".join(parts)
+
+
+@generator("simulate-settings")
+def simulate_settings() -> str:
+    """Every setting of the simulator."""
+    from imcat.config import describe_simulate_settings
+
+    return _settings_table(describe_simulate_settings())
+
+
+def _settings_table(infos: Iterable[Any]) -> str:
+    rows = [
+        [f"``{i.name}``", i.type, f"``{i.default}``" if i.default else "absent", _text(i.description)]
+        for i in infos
+    ]
+    return list_table(["Keyword", "Type", "Default", "Meaning"], rows)
+
+
+@generator("truth-columns")
+def truth_columns() -> str:
+    """Every column of a truth table."""
+    from imcat.simulate.truth import TRUTH_COLUMNS
+
+    rows = [
+        [f"``{c.name}``", c.dtype, c.unit, c.ucd and f"``{c.ucd}``", _text(c.description)]
+        for c in TRUTH_COLUMNS
+    ]
+    return list_table(["Name", "Type", "Unit", "UCD", "What it is"], rows)
+
+
+@generator("cards")
+def cards() -> str:
+    """What the cards of the weights say, a section for each."""
+    parts = []
+    for path in sorted((ROOT / "weights").glob("*.toml")):
+        parts.append(f"{path.stem}\n{'~' * len(path.stem)}\n\n" + _literal(path.read_text(encoding="utf-8")))
+    return "\n".join(parts)
+
+
+@generator("realism")
+def realism() -> str:
+    """The newest report on realism that was committed."""
+    path = ROOT / "benchmarks" / "results" / "realism.md"
+    if not path.exists():
+        return "No report was committed yet.\n"
+    return _literal(path.read_text(encoding="utf-8"))
 
 
 @generator("commands")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from imcat.errors import OutputError, UsageError
+from imcat.errors import UsageError
 from imcat.evaluate.assess import assess, plain
 from imcat.evaluate.detection import BORDER, BinnedFraction
+from imcat.evaluate.folder import check_report_folder, report_folder
+from imcat.evaluate.folder import markdown_number as _number
+from imcat.evaluate.folder import markdown_table as _table
 from imcat.evaluate.lists import read_tile_lists
 from imcat.evaluate.measurement import ReferenceCheck, Residuals
 from imcat.evaluate.truth import read_truth
@@ -71,7 +71,7 @@ def evaluate_catalogue(
         If `out_dir` holds something else than a report.
     """
     target = Path(out_dir)
-    _check_target(target)
+    check_report_folder(target)
     if radius is not None and not radius > 0:
         raise UsageError(f"a matching radius of {radius} arcsec is impossible; expected a positive number")
     tiles, truths = read_tile_lists(catalogue), read_truth(truth)
@@ -81,41 +81,17 @@ def evaluate_catalogue(
     result = assess(tiles, truths, radius=radius, band=band, faint_limit=faint_limit, border=border)
     result = {"catalogue": str(catalogue), "truth": [t.name for t in truths], **result}
     content: dict[str, Any] = plain(result)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    aside.mkdir()
-    try:
+    with report_folder(target) as folder:
         names: list[str] = []
         if figures:
             from imcat.evaluate.figures import draw_report
 
-            names = draw_report(aside, result)
-        (aside / "report.json").write_text(
+            names = draw_report(folder, result)
+        (folder / "report.json").write_text(
             json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8"
         )
-        (aside / "report.md").write_text(_markdown(result, names), encoding="utf-8")
-        _move_into_place(aside, target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        (folder / "report.md").write_text(_markdown(result, names), encoding="utf-8")
     return content
-
-
-def _check_target(target: Path) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise OutputError(f"{target}: is a file; expected a folder for the report")
-    if any(target.iterdir()) and not (target / "report.json").is_file():
-        raise OutputError(f"{target}: holds something else than a report; name another folder")
-
-
-def _move_into_place(aside: Path, target: Path) -> None:
-    """Rename a finished folder; an earlier one is moved away first, since folders do not overwrite."""
-    old = aside.with_suffix(".old")
-    if target.exists():
-        target.rename(old)
-    aside.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _markdown(result: Mapping[str, Any], figures: Sequence[str]) -> str:
@@ -290,17 +266,3 @@ def _check_lines(check: ReferenceCheck) -> list[str]:
     lines += ["", f"Median offset by position ({check.unit}; top row at large y):", ""]
     header = [f"x {i + 1}" for i in range(check.grid_offset.shape[1])]
     return lines + _table(header, [[_number(v, 4) for v in row] for row in check.grid_offset[::-1]])
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    if not rows:
-        return ["(nothing to show)"]
-    return [
-        "| " + " | ".join(header) + " |",
-        "|" + "---|" * len(header),
-        *("| " + " | ".join(row) + " |" for row in rows),
-    ]
-
-
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if np.isfinite(value) else "–"

@@ -11,12 +11,17 @@ __all__ = [
     "APERTURE_RADIUS",
     "BANDS",
     "CHIP_BANDS",
+    "DARK_CURRENT",
+    "EXPOSURES",
     "EXPOSURE_SECONDS",
     "FAILED_VALUES",
     "FLAG_BITS",
+    "FULL_WELL",
     "PIXEL_SCALE",
     "READ_NOISE",
+    "SKY_ELECTRONS",
     "TAI_MINUS_UTC",
+    "TELESCOPE_DIAMETER",
     "WAVELENGTHS",
 ]
 
@@ -35,6 +40,20 @@ PIXEL_SCALE = 0.074
 #: Seconds of a survey exposure, electrons of read noise (data model; survey.toml of GalaxyGenius).
 EXPOSURE_SECONDS = 150.0
 READ_NOISE = 5.0
+
+#: Diameter of the aperture in m, dark current in e⁻/s per pixel (survey.toml of GalaxyGenius).
+TELESCOPE_DIAMETER = 2.0
+DARK_CURRENT = 0.02
+
+#: Exposures of each band in the wide survey, and e⁻/s per pixel of the sky (survey.toml of
+#: GalaxyGenius; another public model of the sky is about 1.75 times as bright).
+EXPOSURES = {"nuv": 4, "u": 2, "g": 2, "r": 2, "i": 2, "z": 2, "y": 4}
+SKY_ELECTRONS = {
+    "nuv": 0.0042, "u": 0.0317, "g": 0.2803, "r": 0.3591, "i": 0.3708, "z": 0.2168, "y": 0.0638,
+}  # fmt: skip
+
+#: Electrons that a pixel holds: none is published; a usual value of deep-depleted CCDs with 10-micron pixels.
+FULL_WELL = 90_000.0
 
 #: Radius in pixels within which ``ZP`` holds (keyword APER_R of the data model).
 APERTURE_RADIUS = 10.0

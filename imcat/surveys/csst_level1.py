@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imcat.catalogue.fields import AB_FLUX
 from imcat.errors import InputError
 from imcat.flags import PixelFlag
 from imcat.surveys.csst_constants import (
@@ -46,7 +47,7 @@ LEVEL1_NAME = re.compile(
 _MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
 # Pixels this far above the noise tell whether a weight map contains the sources' own noise.
 _BRIGHT = 10.0
-_NJY_ZERO_POINT = 31.4
+_NJY_ZERO_POINT = 2.5 * math.log10(AB_FLUX)
 
 
 @dataclass(frozen=True)

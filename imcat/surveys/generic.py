@@ -1,8 +1,8 @@
 """Generic tiles: a TOML file says what the images are.
 
 See `KEYS` and `BAND_KEYS` for the keywords. An image in units of its own becomes nJy by its zero
-point: 10^(0.4 (31.4 − zero point)) nJy per unit (31.4 is the AB magnitude of 1 nJy). The variance
-comes from the first of ``variance``, ``weight`` (its reciprocal), ``rms`` (its square), or
+point: 10^(0.4 (31.4 − zero point)) nJy per unit (31.4, more exactly 31.40007, is the AB magnitude of
+1 nJy). The variance comes from the first of ``variance``, ``weight`` (its reciprocal), ``rms`` (its square), or
 ``gain`` with ``sky`` that is given (sky level / gain: sky noise alone); without them it is measured
 from the image.
 """
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imcat.catalogue.fields import AB_FLUX
 from imcat.errors import InputError
 from imcat.flags import PixelFlag
 from imcat.surveys.fits_io import FitsFile, check_image, split_selector
@@ -34,7 +35,7 @@ from imcat.tile import Band, Exposure, Pixels, Tile
 __all__ = ["BAND_KEYS", "KEYS", "find_tile", "looks_like_tile", "read_generic"]
 
 #: AB magnitude of 1 nJy (3631 Jy is magnitude 0).
-NJY_ZERO_POINT = 31.4
+NJY_ZERO_POINT = 2.5 * math.log10(AB_FLUX)
 
 #: Keywords of the file.
 KEYS = ("name", "reference", "bands")

@@ -6,6 +6,7 @@ from imcat.errors import InputError
 
 __all__ = [
     "BANDS",
+    "CALIBRATION_RADIUS",
     "CLOCK_MICROSECONDS",
     "DEFAULT_SATURATION",
     "EXPOSURE_SECONDS",
@@ -30,6 +31,10 @@ WAVELENGTHS = {"u": 3551.0, "g": 4686.0, "r": 6166.0, "i": 7480.0, "z": 8932.0}
 #: One nanomaggy in nJy: 1 maggy is 3631 Jy (AB). SDSS u and z are offset from AB; that is applied
 #: where templates meet data, not here.
 NMGY_TO_NJY = 3631.0
+
+#: Radius in arcsec within which the light of a star is its magnitude: aperture 7 of the survey's
+#: pipeline (https://www.sdss4.org/dr17/algorithms/magnitudes; Stoughton et al. 2002, table 21).
+CALIBRATION_RADIUS = 7.43
 
 #: Rows and columns of a field, and the rows that belong to it alone: neighbouring fields of a
 #: run overlap by 128 rows (York et al. 2000; Stoughton et al. 2002, AJ 123, 485).

@@ -1,0 +1,249 @@
+"""Which sources of an image are stars fit to measure its PSF."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from imcat.psf.width import half_sample_mode
+
+__all__ = ["Moments", "crowding", "measure_moments", "select_stars"]
+
+Float64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_REACH = 10  # pixels around a source in which its moments are taken
+_FEWEST = 3  # sources of which a locus can be told
+_STEPS = 4  # of clipping the locus
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Adaptive moments of sources, arrays ``[n]``; NaN where they could not be measured.
+
+    Attributes
+    ----------
+    x, y : float64 array
+        Centroid, pixels.
+    xx, xy, yy : float64 array
+        Covariance of the elliptical Gaussian whose moments, weighted with itself, are those of the
+        source (Bernstein & Jarvis 2002, AJ 123, 583), pixels².
+    flux : float64 array
+        Of that Gaussian, in the image's unit.
+    snr : float64 array
+        Signal-to-noise ratio of `flux` for a given noise of a pixel.
+    lost : float64 array
+        Number of bad pixels in the core (2.5 standard deviations of the first guess around it).
+    """
+
+    x: Float64
+    y: Float64
+    xx: Float64
+    xy: Float64
+    yy: Float64
+    flux: Float64
+    snr: Float64
+    lost: Float64
+
+    @property
+    def size(self) -> Float64:
+        """Standard deviation of the round Gaussian of the same area, pixels."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.maximum(self.xx * self.yy - self.xy**2, 0.0) ** 0.25)
+
+    @property
+    def ellipticity(self) -> tuple[Float64, Float64]:
+        """``(xx - yy) / (xx + yy)`` and ``2 xy / (xx + yy)``."""
+        total = self.xx + self.yy
+        return (self.xx - self.yy) / total, 2 * self.xy / total
+
+
+@njit(cache=True, nogil=True)
+def _adaptive(data, bad, x, y, start, reach, out):  # type: ignore[no-untyped-def]
+    """Fill ``out[n, 8]``: x, y, xx, xy, yy, flux, bad pixels in the core, 1 if converged."""
+    rows, columns = data.shape
+    for i in range(x.size):
+        cx, cy, xx, xy, yy = x[i], y[i], start * start, 0.0, start * start
+        x0, y0 = int(math.floor(cx + 0.5)), int(math.floor(cy + 0.5))
+        out[i, 7] = 0.0
+        if x0 < reach or y0 < reach or x0 >= columns - reach or y0 >= rows - reach:
+            continue
+        core = int(math.ceil(2.5 * start))
+        out[i, 6] = 0.0
+        for v in range(y0 - core, y0 + core + 1):
+            for u in range(x0 - core, x0 + core + 1):
+                if bad[v, u]:
+                    out[i, 6] += 1.0
+        good, flux = False, 0.0
+        for _ in range(60):
+            det = xx * yy - xy * xy
+            if not det > 0:
+                break
+            ixx, ixy, iyy = yy / det, -xy / det, xx / det
+            s, sx, sy, sxx, sxy, syy, ww = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+            for v in range(y0 - reach, y0 + reach + 1):
+                for u in range(x0 - reach, x0 + reach + 1):
+                    ex, ey = u - cx, v - cy
+                    r2 = ixx * ex * ex + 2 * ixy * ex * ey + iyy * ey * ey
+                    if r2 > 25.0 or bad[v, u]:
+                        continue
+                    g = math.exp(-0.5 * r2)
+                    w = g * data[v, u]
+                    s += w
+                    ww += g * g
+                    sx += w * ex
+                    sy += w * ey
+                    sxx += w * ex * ex
+                    sxy += w * ex * ey
+                    syy += w * ey * ey
+            if s <= 0:
+                break
+            mx, my = sx / s, sy / s
+            cx += 2 * mx
+            cy += 2 * my
+            # A Gaussian weighted with itself has half of its own second moments.
+            nxx, nxy, nyy = 2 * (sxx / s - mx * mx), 2 * (sxy / s - mx * my), 2 * (syy / s - my * my)
+            if abs(cx - x[i]) > 3 or abs(cy - y[i]) > 3 or not (0.05 < nxx < 60 and 0.05 < nyy < 60):
+                break
+            change = abs(nxx - xx) + abs(nyy - yy) + abs(nxy - xy)
+            xx, xy, yy = nxx, nxy, nyy
+            flux = s / ww
+            if change < 1e-5 * (xx + yy):
+                good = True
+                break
+        if good:
+            det = math.sqrt(max(xx * yy - xy * xy, 0.0))
+            out[i, 0], out[i, 1], out[i, 2], out[i, 3], out[i, 4] = cx, cy, xx, xy, yy
+            out[i, 5] = flux * 2 * math.pi * det
+            out[i, 7] = 1.0
+
+
+def measure_moments(
+    data: NDArray[np.float32], bad: Bools, x: Float64, y: Float64, rms: float, start: float = 1.5
+) -> Moments:
+    """Adaptive moments of sources at known places.
+
+    Parameters
+    ----------
+    data : float32 array, ``[y, x]``
+        Sky-subtracted image.
+    bad : bool array, ``[y, x]``
+        Pixels to leave out.
+    x, y : float64 array, ``[n]``
+        Pixels.
+    rms : float
+        Noise of a pixel.
+    start : float
+        First guess of the PSF's standard deviation, pixels.
+    """
+    out = np.zeros((len(x), 8))
+    inside = np.isfinite(x) & np.isfinite(y)
+    _adaptive(data, bad, np.where(inside, x, -1.0), np.where(inside, y, -1.0), float(start), _REACH, out)
+    good = out[:, 7] > 0
+    values = np.where(good[:, None], out[:, :6], np.nan)
+    with np.errstate(invalid="ignore"):
+        area = 4 * np.pi * np.sqrt(np.maximum(values[:, 2] * values[:, 4] - values[:, 3] ** 2, 1e-3))
+        snr = values[:, 5] / (rms * np.sqrt(area))
+    x_own, y_own, xx, xy, yy, flux = values.T
+    return Moments(x_own, y_own, xx, xy, yy, flux, np.where(good, snr, 0.0), out[:, 6])
+
+
+def crowding(x: Float64, y: Float64, flux: Float64, radius: float) -> Float64:
+    """Flux of the neighbours of each source relative to its own.
+
+    A neighbour counts with ``1 - (d / radius)²`` squared, so that one at the edge counts little.
+
+    Parameters
+    ----------
+    x, y : float64 array, ``[n]``
+        Pixels.
+    flux : float64 array, ``[n]``
+        Any unit; what is not positive counts nothing.
+    radius : float
+        Pixels.
+    """
+    from scipy.spatial import cKDTree
+
+    place = np.isfinite(x) & np.isfinite(y) & np.isfinite(flux) & (flux > 0)
+    index = np.flatnonzero(place)
+    result = np.zeros(len(x))
+    if index.size < 2:
+        return np.where(place, result, np.inf)
+    pairs = cKDTree(np.stack([x[index], y[index]], axis=1)).query_pairs(radius, output_type="ndarray")
+    a, b = index[pairs[:, 0]], index[pairs[:, 1]]
+    near = (1 - ((x[a] - x[b]) ** 2 + (y[a] - y[b]) ** 2) / radius**2) ** 2
+    np.add.at(result, a, near * flux[b])
+    np.add.at(result, b, near * flux[a])
+    return np.where(place, result / np.where(place, flux, 1.0), np.inf)
+
+
+def select_stars(
+    x: Float64,
+    y: Float64,
+    size: Float64,
+    snr: Float64,
+    usable: Bools,
+    *,
+    min_snr: float = 40.0,
+    width: float = 3.0,
+    floor: float = 0.012,
+) -> Bools:
+    """Stars by their size: the densest part of the sizes, followed over the image.
+
+    Galaxies are larger than the PSF, cosmic rays smaller, and both at any size, while stars share one
+    that changes smoothly over the image. So the mode of the logarithm of the size is a good first guess
+    even where stars are a minority; around it a polynomial (none, linear, or quadratic in x and y, as the
+    number of stars allows) is fitted and clipped in turn.
+
+    Parameters
+    ----------
+    x, y : float64 array, ``[n]``
+        Pixels.
+    size : float64 array, ``[n]``
+        A radius, half-light or from moments, any unit; NaN where unknown.
+    snr : float64 array, ``[n]``
+        Signal-to-noise ratio of the flux.
+    usable : bool array, ``[n]``
+        False for what is saturated, blended, beside bad pixels.
+    min_snr : float
+        Smallest signal-to-noise ratio.
+    width : float
+        Half-width of the locus in units of its own scatter and the error of the size.
+    floor : float
+        Smallest scatter that is believed, as a fraction of the size.
+
+    Returns
+    -------
+    bool array, ``[n]``
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        good = usable & np.isfinite(size) & (size > 0) & (snr >= min_snr)
+        log = np.log(size)
+        # Of the size of a Gaussian that is fitted to white noise: 1 / snr.
+        error = np.hypot(floor, 1.0 / snr)
+    if good.sum() < _FEWEST:
+        return good & False
+    centre, spread = half_sample_mode(log[good]), 0.12
+    level = np.full(len(x), centre)
+    star = good & (np.abs(log - level) < spread)
+    span = max(float(np.ptp(x[good])), float(np.ptp(y[good])), 1.0)
+    u, v = (x - x[good].mean()) / span, (y - y[good].mean()) / span
+    for _ in range(_STEPS):
+        count = int(star.sum())
+        if count < _FEWEST:
+            break
+        terms = [np.ones_like(u)]
+        terms += [u, v] if count >= 12 else []
+        terms += [u * u, u * v, v * v] if count >= 30 else []
+        design = np.stack(terms, axis=1)
+        weight = 1 / error[star]
+        fit, *_ = np.linalg.lstsq(design[star] * weight[:, None], log[star] * weight, rcond=None)
+        level = design @ fit
+        offset = np.abs(log - level) / error
+        scatter = max(1.0, 1.4826 * float(np.median(offset[star])))
+        star = good & (offset < width * scatter)
+    return np.asarray(star)

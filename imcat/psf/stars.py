@@ -1,0 +1,396 @@
+"""The PSF of an image, measured on its own stars.
+
+`measure_psf` takes the places of an image's sources, tells the stars among them by their size, and fits one
+mixture of elliptical Gaussians whose covariances change over the image to the pixels of all of them. The wings
+come from the brightest stars: saturated ones take part with their cores left out, since what lies around them
+tells the wings to many times the PSF's width. A part of the stars is held out and judges the fit.
+
+With too few stars the model becomes poorer in steps: a plane instead of a quadratic surface, one PSF for
+the whole image, and without three stars a Moffat profile of the width that the caller names (β = 3,
+between the 2.5 of good sites' seeing and the 4.765 of Kolmogorov's turbulence: Trujillo et al. 2001,
+MNRAS 328, 977), which is said by `StarPsf.method`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imcat.errors import ConfigError
+from imcat.psf.mixture import PsfMixture, moffat_mixture
+from imcat.psf.mixture import _polynomial as polynomial_terms
+from imcat.psf.star_fit import FitState, fit_stars, star_residuals
+from imcat.psf.star_select import Moments, crowding, measure_moments, select_stars
+from imcat.psf.star_stamps import Stamps, cut_stamps, joined
+from imcat.psf.width import FWHM_PER_SIGMA, half_sample_mode
+
+__all__ = ["StarPsf", "StarPsfSettings", "measure_psf"]
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+# Beyond the larger of these two radii (in units of the PSF's standard deviation, and pixels) pixels are averaged
+# in blocks; the curvature of the wings within a block is then some per cent of a few per cent.
+_FINE, _FINE_PIXELS = 8.0, 14.0
+# Model error while one PSF stands for the whole image: of the fit, and of the judgement whether a source is a star.
+_FIRST_ERROR, _LARGE_ERROR = 0.03, 0.08
+_CORE = (
+    4.0  # radius of what may be saturated though no mask says so, in units of the PSF's standard deviation
+)
+_FEWEST = 3  # stars that make a PSF
+_FWHM, _BETA = 3.5, 3.0  # pixels, and Moffat's exponent, where nothing is known
+_OWN_PIXELS = 4  # parameters of each star
+_SATURATED_CORE = 4  # bad pixels in the core of a star that is taken to be saturated
+
+
+@dataclass(frozen=True)
+class StarPsfSettings:
+    """How the PSF is measured on stars.
+
+    Attributes
+    ----------
+    min_snr : float
+        Smallest signal-to-noise ratio of a star.
+    max_stars : int
+        The brightest stars are used, at most this many.
+    max_neighbours : float
+        Largest flux of neighbours near a star, relative to its own.
+    core_widths : tuple of float
+        First guess of the core's Gaussians, in units of the PSF's standard deviation.
+    core_weights : tuple of float
+        First guess of their weights.
+    hollow : tuple of float
+        First guesses of how hollow the core is: weight that the second Gaussian takes from the first, which
+        becomes negative. A core that is flat or ringed, as that of a camera out of focus, is no sum of positive
+        Gaussians. The best fit is taken.
+    wing_widths : tuple of float
+        Widths of the Gaussians of the wings, in the same unit.
+    radius : float
+        Radius in which a star's pixels are fitted, in the same unit.
+    wing_radius : float
+        The same for the brightest stars.
+    wing_stars : int
+        How many of those.
+    degrees : tuple of int
+        Fewest stars for a variation over the image of degree 1, 2 and 3.
+    held_out : int
+        One of so many stars judges the fit; 0: none.
+    model_error : float
+        Error that a sum of Gaussians may have, as a fraction of its value.
+    sky_error : float
+        Standard deviation of the sky around stars, in units of the noise of a pixel.
+    """
+
+    min_snr: float = 40.0
+    max_stars: int = 200
+    max_neighbours: float = 0.03
+    core_widths: tuple[float, ...] = (0.7, 0.95, 1.3, 1.9, 3.2)
+    core_weights: tuple[float, ...] = (0.2, 0.35, 0.25, 0.15, 0.05)
+    hollow: tuple[float, ...] = (0.0, 0.3, 0.8)
+    wing_widths: tuple[float, ...] = (6.0, 13.0, 28.0)
+    radius: float = 13.0
+    wing_radius: float = 45.0
+    wing_stars: int = 12
+    degrees: tuple[int, int, int] = (8, 24, 100)
+    held_out: int = 5
+    model_error: float = 0.02
+    sky_error: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("min_snr", "max_neighbours", "radius", "wing_radius", "model_error", "sky_error"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"star_psf.{name} is {value}; expected a positive number")
+        if self.max_stars < 3 or self.wing_stars < 0 or self.held_out < 0 or self.held_out == 1:
+            raise ConfigError("star_psf: expected max_stars >= 3, wing_stars >= 0, held_out 0 or >= 2")
+        if not self.core_widths or min(self.core_widths + self.wing_widths) <= 0:
+            raise ConfigError("star_psf.core_widths and wing_widths: expected positive numbers")
+
+
+@dataclass(frozen=True, eq=False)
+class StarPsf:
+    """The PSF of an image, and how well it is known.
+
+    Attributes
+    ----------
+    mixture : PsfMixture
+        The model.
+    method : str
+        ``stars``, or ``assumed`` where there were too few.
+    stars : int64 array, ``[n]``
+        Indices of the stars that were fitted, in the caller's list.
+    wings : int64 array, ``[m]``
+        Indices of those that also told the wings, saturated ones among them.
+    degree : int
+        Of the variation over the image.
+    chi2 : float
+        Per degree of freedom, of stars that were held out, in the core (NaN without); noise includes
+        the model error of the settings.
+    snr : float
+        Of all stars together.
+    """
+
+    mixture: PsfMixture
+    method: str
+    stars: NDArray[np.int64]
+    wings: NDArray[np.int64]
+    degree: int
+    chi2: float
+    snr: float
+
+
+def measure_psf(
+    data: Float32,
+    variance: Float32,
+    bad: Bools,
+    x: Float64,
+    y: Float64,
+    *,
+    labels: NDArray[np.int32] | None = None,
+    candidates: Bools | None = None,
+    gain: float | None = None,
+    fwhm: float | None = None,
+    settings: StarPsfSettings | None = None,
+) -> StarPsf:
+    """Measure the PSF of an image.
+
+    Parameters
+    ----------
+    data, variance : float32 array, ``[y, x]``
+        Sky-subtracted image, and the variance of sky and detector (0 where unknown).
+    bad : bool array, ``[y, x]``
+        Saturated pixels and those without information.
+    x, y : float64 array, ``[n]``
+        Places of all sources, pixels.
+    labels : int32 array, ``[y, x]``, optional
+        Source of each pixel, 0 for sky, to leave out pixels of neighbours.
+    candidates : bool array, ``[n]``, optional
+        Sources that may be stars (from another band, say); default: all.
+    gain : float, optional
+        Electrons for one unit of the image; without it stars have no Poisson noise.
+    fwhm : float, optional
+        First guess, pixels; it is what remains where there are too few stars.
+    settings : StarPsfSettings, optional
+        Knobs.
+
+    Returns
+    -------
+    StarPsf
+    """
+    settings = settings or StarPsfSettings()
+    bad = bad | ~(variance > 0)
+    rms = float(np.sqrt(np.median(variance[~bad][::37]))) if (~bad).any() else 1.0
+    moments = measure_moments(data, bad, x, y, rms, (fwhm or _FWHM) / FWHM_PER_SIGMA)
+    index = np.flatnonzero(_stars(x, y, moments, candidates, settings))
+    if index.size < _FEWEST:
+        nothing = np.empty(0, np.int64)
+        return StarPsf(moffat_mixture(fwhm or _FWHM, _BETA), "assumed", nothing, nothing, 0, math.nan, 0.0)
+    index = index[np.argsort(-moments.snr[index], kind="stable")][: settings.max_stars]
+    sigma = half_sample_mode(moments.size[index])
+    work = _Work(data, variance, bad, labels, sigma, rms, math.inf if gain is None else gain, settings)
+    saturated = moments.lost >= _SATURATED_CORE
+    # Most stars are kept for the core; those that also show their wings get larger stamps.
+    eligible = saturated.copy()
+    eligible[index[: index.size // 4]] = True
+    wing, hole = _bright(work, x, y, eligible)
+    centre = np.where(saturated, x, moments.x), np.where(saturated, y, moments.y)
+    kept = np.setdiff1d(index, wing)
+    shape_of_stars = np.array([np.median(c[index]) for c in (moments.xx, moments.xy, moments.yy)])
+    first = work.one_psf(work.cut(centre, kept), shape_of_stars)
+    # Stars that one PSF cannot explain, even with what the variation would add, are none.
+    kept = kept[work.alike(work.cut(centre, kept), first)]
+    honest = work.alike(work.cut(centre, wing, _CORE), first)
+    hole = np.where(honest & ~saturated[wing], hole, np.maximum(hole, _CORE * sigma))
+    outer = work.cut(centre, wing, settings.wing_radius, hole, spread=True)
+    degree = _degree(len(kept), settings)
+    state, chi2 = work.varying(work.cut(centre, kept), outer, first, degree)
+    mixture = PsfMixture(
+        state.weights,
+        state.covariances,
+        state.variation if degree else None,
+        (data.shape[0], data.shape[1]) if degree else None,
+    )
+    snr = float(np.sqrt(np.sum(moments.snr[kept] ** 2)))
+    return StarPsf(mixture, "stars", kept, wing, degree, chi2, snr)
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """An image and what its fits have in common."""
+
+    data: Float32
+    variance: Float32
+    bad: Bools
+    labels: NDArray[np.int32] | None
+    sigma: float  # of the PSF, pixels
+    rms: float
+    gain: float
+    settings: StarPsfSettings
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return (self.data.shape[0], self.data.shape[1])
+
+    @property
+    def fixed(self) -> int:
+        """Number of Gaussians of the wings."""
+        return len(self.settings.wing_widths)
+
+    def cut(
+        self,
+        centre: tuple[Float64, Float64],
+        which: NDArray[np.int64],
+        radius: float | None = None,
+        hole: Float64 | None = None,
+        spread: bool = False,
+    ) -> Stamps:
+        """Pixels of some stars; the radius is in units of the PSF's width."""
+        far = np.full(which.size, (radius or self.settings.radius) * self.sigma)
+        return cut_stamps(
+            self.data, self.variance, _spread(self.bad) if spread else self.bad, self.labels,
+            centre[0][which], centre[1][which], far, np.zeros(which.size) if hole is None else hole,
+            max(_FINE * self.sigma, _FINE_PIXELS),
+        )  # fmt: skip
+
+    def terms(self, x: Float64, y: Float64, degree: int) -> Float64:
+        """Terms of the variation, ``[n, m]``, in the order of `PsfMixture`."""
+        if degree == 0:
+            return np.empty((len(x), 0))
+        return np.ascontiguousarray(polynomial_terms(x, y, self.shape, (2, 5, 9)[degree - 1]).T)
+
+    def one_psf(self, stamps: Stamps, covariance: Float64) -> FitState:
+        """One PSF for the whole image: the best of fits that begin with fuller and with hollower cores."""
+        fits = [
+            fit_stars(
+                stamps,
+                np.empty((len(stamps), 0)),
+                *_start(covariance, hollow, self.settings),
+                self.fixed,
+                gain=self.gain,
+                model_error=_FIRST_ERROR,
+                sky_sigma=self.settings.sky_error * self.rms,
+                steps=15,
+            )
+            for hollow in self.settings.hollow
+        ]
+        return min(fits, key=lambda state: state.chi2)
+
+    def alike(self, stamps: Stamps, state: FitState) -> Bools:
+        """Which stars one PSF explains within the larger error that it is allowed."""
+        if not len(stamps):
+            return np.zeros(0, bool)
+        none = np.empty((len(stamps), 0))
+        chi2, count = star_residuals(stamps, none, state, self.fixed, self.gain, _LARGE_ERROR, self.rms)
+        mean = chi2 / np.maximum(count, 1)
+        return np.asarray((mean < 3 * max(1.0, float(np.median(mean)))) & (count > _OWN_PIXELS))
+
+    def varying(self, stamps: Stamps, outer: Stamps, begin: FitState, degree: int) -> tuple[FitState, float]:
+        """The PSF that varies over the image, and chi² per degree of freedom of the stars held out."""
+        settings = self.settings
+        terms = self.terms(stamps.x, stamps.y, degree)
+        outer_terms = self.terms(outer.x, outer.y, degree)
+        grid = self.terms(*_places(self.shape), degree)
+
+        def fit(chosen: NDArray[np.int64], begin: FitState, steps: int) -> FitState:
+            return fit_stars(
+                joined(stamps.take(chosen), outer), np.concatenate([terms[chosen], outer_terms]),
+                begin.weights, begin.covariances, self.fixed,
+                variation=begin.variation if begin.variation.shape[2] == terms.shape[1] else None,
+                grid=grid, gain=self.gain, model_error=settings.model_error,
+                sky_sigma=settings.sky_error * self.rms, steps=steps,
+            )  # fmt: skip
+
+        everything, chi2 = np.arange(len(stamps)), math.nan
+        if settings.held_out and len(stamps) >= 3 * settings.held_out:
+            judge = everything[:: settings.held_out]
+            begin = fit(np.setdiff1d(everything, judge), begin, 25)
+            total, count = star_residuals(
+                stamps.take(judge), terms[judge], begin, self.fixed, self.gain, settings.model_error,
+                settings.sky_error * self.rms,
+            )  # fmt: skip
+            chi2 = float(np.median(total / np.maximum(count - _OWN_PIXELS, 1)))
+        return fit(everything, begin, 12), chi2
+
+
+def _stars(
+    x: Float64, y: Float64, moments: Moments, candidates: Bools | None, settings: StarPsfSettings
+) -> Bools:
+    """Isolated stars with good pixels; less isolated or fainter ones where these are few."""
+    usable = (moments.lost == 0) & np.isfinite(moments.flux)
+    if candidates is not None:
+        usable &= candidates
+    if not usable.any():
+        return np.zeros(len(x), bool)
+    radius = 8.0 * float(np.nanmedian(moments.size[usable]))
+    crowd = crowding(x, y, np.nan_to_num(moments.flux), radius)
+    star: Bools = np.zeros(len(x), bool)
+    for ease in (1.0, 2.0, 4.0):
+        star = select_stars(
+            moments.x, moments.y, moments.size, moments.snr,
+            usable & (crowd < settings.max_neighbours * ease), min_snr=settings.min_snr / ease,
+        )  # fmt: skip
+        if star.sum() >= settings.degrees[1]:
+            break
+    return star
+
+
+def _bright(work: _Work, x: Float64, y: Float64, eligible: Bools) -> tuple[NDArray[np.int64], Float64]:
+    """The stars with the most light in a ring around them, and the radius of what saturated in each."""
+    sigma, settings = work.sigma, work.settings
+    reach = int(8 * sigma) + 1
+    offset = np.arange(-reach, reach + 1)
+    radius = np.hypot(*np.meshgrid(offset, offset))
+    ring = (radius > 5 * sigma) & (radius < 8 * sigma)
+    rows, columns = work.shape
+    with np.errstate(invalid="ignore"):
+        inside = eligible & (x > reach) & (y > reach) & (x < columns - 1 - reach) & (y < rows - 1 - reach)
+    index = np.flatnonzero(inside)
+    light, hole = np.zeros(index.size), np.zeros(index.size)
+    for k, i in enumerate(index):
+        x0, y0 = round(x[i]), round(y[i])
+        window = (slice(y0 - reach, y0 + reach + 1), slice(x0 - reach, x0 + reach + 1))
+        light[k] = np.median(work.data[window][ring])
+        lost = radius[work.bad[window]]
+        # Saturated pixels spill over; what bleeds farther along a column is left out by itself.
+        hole[k] = np.percentile(lost, 90) + 2 * sigma if lost.size else 0.0
+    chosen = np.argsort(-light, kind="stable")[: settings.wing_stars]
+    chosen = chosen[(light[chosen] > 0) & (hole[chosen] < 0.5 * settings.wing_radius * sigma)]
+    return index[chosen], hole[chosen]
+
+
+def _spread(bad: Bools) -> Bools:
+    """Bad pixels and those beside them along a row: what bleeds along a column has soft edges."""
+    wide = bad.copy()
+    wide[:, 1:] |= bad[:, :-1]
+    wide[:, :-1] |= bad[:, 1:]
+    return wide
+
+
+def _degree(stars: int, settings: StarPsfSettings) -> int:
+    """Degree of the variation that so many stars can tell."""
+    return sum(stars >= fewest for fewest in settings.degrees)
+
+
+def _start(covariance: Float64, hollow: float, settings: StarPsfSettings) -> tuple[Float64, Float64]:
+    """First guess: a core that falls off as stars do, and wings of a few per cent."""
+    widths = np.array(settings.core_widths)
+    core = np.array(settings.core_weights)
+    core[:2] += hollow * np.array([-1.0, 1.0])
+    wings = np.array(settings.wing_widths) ** -1.0
+    weights = np.concatenate([core / core.sum(), 0.03 * wings / wings.sum()])
+    round_one = math.sqrt(covariance[0] * covariance[2] - covariance[1] ** 2) * np.array([1.0, 0.0, 1.0])
+    covariances = np.concatenate(
+        [widths[:, None] ** 2 * covariance, np.array(settings.wing_widths)[:, None] ** 2 * round_one]
+    )
+    return weights / weights.sum(), covariances
+
+
+def _places(shape: tuple[int, int]) -> tuple[Float64, Float64]:
+    """Places over the image, its edges among them."""
+    y, x = np.meshgrid(np.linspace(0, shape[0] - 1, 7), np.linspace(0, shape[1] - 1, 7))
+    return x.ravel(), y.ravel()
