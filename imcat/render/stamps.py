@@ -99,25 +99,17 @@ class StampPsf:
             As of the sources.
         """
         every = [_expand(psf, b, x, y) for b, psf in enumerate(psfs)]
+        n, bands = every[0][1].shape[0], len(every)
         k = max(len(weights) for weights, *_ in every)
-
-        def pad(index: int, fill: float) -> Tensor:
-            rows = []
-            for columns in every:
-                values = columns[index]
-                axis = 1 if index == 1 else 0
-                width = [(0, 0)] * values.ndim
-                width[axis] = (0, k - values.shape[axis])
-                rows.append(np.pad(values, width, constant_values=fill))
-            stacked = np.stack(rows, axis=1 if index == 1 else 0)
-            return torch.as_tensor(stacked, dtype=dtype, device=device)
-
-        weights, covariances, centres, parts, resolved = (
-            pad(i, f) for i, f in enumerate((0.0, 0.0, 0.0, 0.0, 0.0))
-        )
         # What pads is a round Gaussian without weight.
-        covariances[..., [0, 2]] += (weights == 0).to(dtype)[None, :, :, None]
-        return StampPsf(weights, covariances, centres, parts, resolved)
+        weights, covariances = np.zeros((bands, k)), np.tile([1.0, 0.0, 1.0], (n, bands, k, 1))
+        centres, parts, resolved = np.zeros((bands, k, 2)), np.zeros((bands, k, 2)), np.zeros((bands, k))
+        for b, (w, c, *rest) in enumerate(every):
+            weights[b, : len(w)], covariances[:, b, : len(w)] = w, c
+            for array, values in zip((centres, parts, resolved), rest, strict=True):
+                array[b, : len(w)] = values
+        columns = (weights, covariances, centres, parts, resolved)
+        return StampPsf(*(torch.as_tensor(a, dtype=dtype, device=device) for a in columns))
 
 
 def _expand(

@@ -32,7 +32,7 @@ def test_round_trip(tmp_path: Path, make_level1: Make, source_noise: bool) -> No
     assert (source.name, source.survey, len(source.files)) == ("100000100-07", "csst", 3)
     tile = read_tile(source)
     exposure = tile.reference_exposure
-    scale = 10 ** (0.4 * (31.4 - 25.5))
+    scale = 3631e9 * 10 ** (-0.4 * 25.5)
     np.testing.assert_allclose(exposure.image.read(WHOLE), fits.getdata(image) * scale, rtol=1e-6)
     cutout = exposure.read(WHOLE)
     # Sky and detector only, whether or not the weights contain the star.
@@ -129,7 +129,7 @@ def test_weight_file_with_variances(tmp_path: Path, make_level1: Make) -> None:
     (source,) = find_tiles([tmp_path])
     exposure = read_tile(source).reference_exposure
     assert "holds variances" in exposure.notes[0]
-    scale = 10 ** (0.4 * (31.4 - 25.5))
+    scale = 3631e9 * 10 ** (-0.4 * 25.5)
     assert exposure.variance is not None
     assert np.nanmedian(exposure.variance.read(WHOLE)) == pytest.approx(55 / 150**2 * scale**2, rel=1e-3)
 

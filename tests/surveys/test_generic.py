@@ -17,7 +17,7 @@ from imcat.tile import Exposure, Tile
 from imcat.window import Window
 
 SHAPE = (48, 64)
-SCALE = 10 ** (0.4 * (31.4 - 22.5))
+SCALE = 3631.0  # nJy per unit at a zero point of 22.5: 3631 Jy is AB magnitude 0
 Make = Callable[..., Path]
 
 
