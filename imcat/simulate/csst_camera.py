@@ -14,7 +14,7 @@ from imcat.errors import InputError
 from imcat.psf.mixture import PsfMixture, fit_mixture
 from imcat.simulate.filters import FilterSet
 from imcat.simulate.observation import ExposureModel, Observation, sky_plane
-from imcat.simulate.sdss_camera import galactic_latitude, tangent_wcs
+from imcat.simulate.sdss_camera import galactic_place, tangent_wcs
 from imcat.simulate.settings import SimulateSettings
 from imcat.surveys.csst_constants import (
     BANDS,
@@ -78,7 +78,7 @@ def csst_observation(
     """
     if index >= (10**11 - _FIRST_OBSID) // _OBSIDS_PER_TILE:
         raise InputError(f"tile {index + 1} has no number left", expected="fewer tiles")
-    ra, dec, latitude = _place(rng)
+    ra, dec, latitude, longitude = _place(rng)
     ebv = settings.ebv if settings.ebv >= 0 else float(0.03 * np.exp(rng.normal(0, 0.5)))
     angle = float(rng.uniform(0, 360))
     # A day for each tile keeps the times of all tiles apart.
@@ -112,6 +112,7 @@ def csst_observation(
         reference="i",
         filters=FilterSet.named("csst"),
         latitude=latitude,
+        longitude=longitude,
         ebv=ebv,
         star_density=settings.star_density,
         galaxy_density=settings.density,
@@ -205,10 +206,10 @@ def csst_psf(band: str, stretch: float = 1.0, ellipticity: tuple[float, float] =
     return replace(psf, covariances=sheared)
 
 
-def _place(rng: np.random.Generator) -> tuple[float, float, float]:
-    """A place at |b| > 20 degrees: ra, dec, b in degrees."""
+def _place(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """A place at |b| > 20 degrees: ra, dec, b, l in degrees."""
     while True:
         ra, dec = float(rng.uniform(0, 360)), float(np.degrees(np.arcsin(rng.uniform(-0.98, 0.98))))
-        latitude = galactic_latitude(ra, dec)
+        latitude, longitude = galactic_place(ra, dec)
         if abs(latitude) > 20:
-            return ra, dec, latitude
+            return ra, dec, latitude, longitude

@@ -71,6 +71,8 @@ def expose(image: Float32, model: ExposureModel, seed: np.random.SeedSequence) -
     else:
         image[:, list(model.bad_columns)] = 0
         mask[:, list(model.bad_columns)] |= np.uint16(PixelFlag.BAD)
+    if model.quantum > 0:
+        _round(image, model)
     image /= model.electrons_per_njy
     return Exposed(image, mask)
 
@@ -182,6 +184,17 @@ def _add_residual(image: Float32, model: ExposureModel, seed: np.random.SeedSequ
         places = np.broadcast_arrays(lines[:, None], along[None, :])
         field = map_coordinates(knots, places, order=3, mode="nearest", prefilter=False)
         image[start : start + len(lines)] += (scale * field).astype(np.float32)
+
+
+def _round(image: Float32, model: ExposureModel) -> None:
+    """Whole counts before the sky is subtracted, in place."""
+    rows, columns = model.shape
+    for start in range(0, rows, _BLOCK):
+        window = Window(start, min(start + _BLOCK, rows), 0, columns)
+        # The sky is much larger than a count, so that float32 would lose parts of one.
+        sky = model.sky.read(window).astype(np.float64)
+        counts = np.rint((image[window.slices] + sky) / model.quantum)
+        image[window.slices] = counts * model.quantum - sky
 
 
 def _spline_rms() -> float:

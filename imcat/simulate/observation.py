@@ -77,6 +77,8 @@ class ExposureModel:
     light_scale : float
         Light on the detector for one unit of flux: above 1 where magnitudes are defined within an
         aperture that misses the PSF's outer wings.
+    quantum : float
+        Electrons for one count, the smallest step of a pixel; 0: pixels take any value.
     mjd : float
         Of mid-exposure.
     extra : dict
@@ -106,6 +108,7 @@ class ExposureModel:
     trails: float = 0.0
     bad_columns: tuple[int, ...] = ()
     light_scale: float = 1.0
+    quantum: float = 0.0
     mjd: float = 0.0
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -160,7 +163,7 @@ class Observation:
         The band of x and y; its first exposure is the reference image.
     filters : FilterSet
         Throughput of the bands.
-    latitude : float
+    latitude, longitude : float
         Galactic, degrees.
     ebv : float
         Of the Milky Way, on the scale of the 1998 map.
@@ -175,6 +178,7 @@ class Observation:
     reference: str
     filters: FilterSet
     latitude: float
+    longitude: float
     ebv: float
     star_density: float = 1.0
     galaxy_density: float = 1.0

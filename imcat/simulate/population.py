@@ -9,19 +9,16 @@ redshift.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import tomllib
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import imcat
-from imcat.errors import InputError, UsageError
+from imcat.errors import UsageError
+from imcat.registry import read_weights
 from imcat.simulate.counts import GalaxyCounts, QuasarCounts
 from imcat.simulate.density import Density
 from imcat.simulate.galaxy_shapes import ShapeModel
@@ -38,7 +35,8 @@ Float64 = NDArray[np.float64]
 FORMAT = 1
 #: Brightest sources that are drawn, in r: bigger galaxies and brighter stars are in every atlas.
 BRIGHTEST = {"star": 8.0, "galaxy": 12.5}
-#: Faintest limit in r for which there is a population: the counts of the Hubble Ultra Deep Field end there (Coe et al. 2006, AJ 132, 926).
+#: Faintest limit in r for which there is a population. The counts were fitted to i = 26.25; fainter ones keep the
+#: slope, as those of the Hubble Ultra Deep Field do to about this magnitude (Coe et al. 2006, AJ 132, 926).
 FAINTEST = 29.5
 # Range in r within which colours and redshifts were fitted.
 _COLOUR_RANGE = (14.0, 26.5)
@@ -83,27 +81,23 @@ class Population:
     quasar_covariances: Float64
 
     @staticmethod
-    def load(path: str | Path | None = None) -> Population:
+    def load(folder: str | Path | None = None) -> Population:
         """Read the population.
 
         Parameters
         ----------
-        path : path, optional
-            A ``.safetensors`` file with its card beside it; without it the one that comes with imcat.
+        folder : path, optional
+            Where ``population.safetensors`` and its card lie; default: those that come with imcat.
 
         Raises
         ------
         InputError
             If the file is not what its card says.
         """
-        if path is not None:
-            return _read(Path(path))
-        try:
-            resource = files("imcat.weights")
-        except ModuleNotFoundError:  # a checkout that is not installed
-            return _read(Path(imcat.__file__).parents[1] / "weights" / "population.safetensors")
-        with as_file(resource) as folder:
-            return _read(folder / "population.safetensors")
+        from safetensors.numpy import load
+
+        recipe = "python -m imcat.simulate.population_fit -o FOLDER"
+        return Population.from_arrays(load(read_weights("population", FORMAT, recipe, folder)[0]))
 
     def draw(
         self,
@@ -277,23 +271,3 @@ class Population:
             quasar_means=a["quasars.means"],
             quasar_covariances=a["quasars.covariances"],
         )
-
-
-def _read(path: Path) -> Population:
-    from safetensors.numpy import load
-
-    card_path = path.with_suffix(".toml")
-    for file in (path, card_path):
-        if not file.is_file():
-            raise InputError("the file is missing", path=file, hint="reinstall imcat or refit the population")
-    card = tomllib.loads(card_path.read_text(encoding="utf-8"))
-    content = path.read_bytes()
-    if card.get("format") != FORMAT:
-        raise InputError(
-            f"format {card.get('format')!r} of the weights is unknown", path=card_path, expected=f"{FORMAT}"
-        )
-    if hashlib.sha256(content).hexdigest() != card.get("sha256"):
-        raise InputError(
-            "the checksum of the weights is not that of their card", path=path, hint="reinstall imcat"
-        )
-    return Population.from_arrays(load(content))

@@ -225,6 +225,7 @@ def _sources(
         area=width * height / 3600.0**2,
         limit=faintest,
         latitude=observation.latitude,
+        longitude=observation.longitude,
         star_density=observation.star_density,
         galaxy_density=observation.galaxy_density * density,
         quasar_density=settings.density,
@@ -258,7 +259,7 @@ def _cluster(
     """Stars with the colours of the field's, at one distance: the counts rise steadily to the faint end."""
     field = population.draw(
         rng, area=max(0.05, count / 2000.0), limit=faintest,
-        latitude=observation.latitude, galaxy_density=0.0, quasar_density=0.0,
+        latitude=observation.latitude, longitude=observation.longitude, galaxy_density=0.0, quasar_density=0.0,
     )  # fmt: skip
     stars = field.take(field.kind == Kind.STAR)
     weight = 10 ** (0.25 * (stars.mag[:, 2] - 20.0))

@@ -26,7 +26,7 @@ from imcat.surveys.sdss_constants import (
 from imcat.surveys.sdss_variance import SkyGrid
 from imcat.surveys.sdss_write import sky_grid
 
-__all__ = ["field_id", "galactic_latitude", "sdss_exposure", "sdss_observation", "tangent_wcs"]
+__all__ = ["field_id", "galactic_place", "sdss_exposure", "sdss_observation", "tangent_wcs"]
 
 PIXEL_SCALE = 0.396  # arcsec (Gunn et al. 1998, AJ 116, 3040)
 #: Runs below 94 do not exist in the survey's releases: nobody can take a simulated field for real.
@@ -77,7 +77,7 @@ def sdss_observation(
         Source of randomness.
     """
     field = field_id(index)
-    ra, dec, latitude = _place(rng)
+    ra, dec, latitude, longitude = _place(rng)
     seeing = settings.seeing or _SEEING * float(np.exp(rng.normal(0, _SEEING_SCATTER)))
     ebv = settings.ebv if settings.ebv >= 0 else float(0.03 * np.exp(rng.normal(0, 0.5)))
     angle = float(rng.uniform(0, 360))
@@ -112,6 +112,7 @@ def sdss_observation(
         reference="r",
         filters=FilterSet.named("sdss"),
         latitude=latitude,
+        longitude=longitude,
         ebv=ebv,
         star_density=settings.star_density,
         galaxy_density=settings.density,
@@ -191,6 +192,7 @@ def sdss_exposure(
         interpolates=True,
         trails=settings.trails_per_tile * rows * columns / (1489 * 2048),
         light_scale=1.0 / enclosed,
+        quantum=electrons,
         mjd=(tai + middle) / 86400.0,
         extra={"field": field, "calibration": np.asarray(calibration, np.float32), "sky": sky, "tai": tai},
         **sky_facts,
@@ -216,20 +218,21 @@ def _blank_facts(blank: BlankSky, rows: int, columns: int) -> dict[str, Any]:
     }
 
 
-def _place(rng: np.random.Generator) -> tuple[float, float, float]:
-    """A place at |b| > 20 degrees in the survey's range of declination: ra, dec, b in degrees."""
+def _place(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """A place at |b| > 20 degrees in the survey's range of declination: ra, dec, b, l in degrees."""
     while True:
         ra, dec = float(rng.uniform(0, 360)), float(np.degrees(np.arcsin(rng.uniform(-0.15, 0.9))))
-        latitude = galactic_latitude(ra, dec)
+        latitude, longitude = galactic_place(ra, dec)
         if abs(latitude) > 20:
-            return ra, dec, latitude
+            return ra, dec, latitude, longitude
 
 
-def galactic_latitude(ra: float, dec: float) -> float:
-    """Galactic latitude in degrees of a place given in ICRS degrees."""
+def galactic_place(ra: float, dec: float) -> tuple[float, float]:
+    """Galactic latitude and longitude in degrees of a place given in ICRS degrees."""
     from astropy.coordinates import SkyCoord
 
-    return float(SkyCoord(ra, dec, unit="deg", frame="icrs").galactic.b.deg)
+    place = SkyCoord(ra, dec, unit="deg", frame="icrs").galactic
+    return float(place.b.deg), float(place.l.deg)
 
 
 def _psf(rng: np.random.Generator, fwhm: float) -> PsfMixture:

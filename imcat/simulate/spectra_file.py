@@ -5,19 +5,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imcat.errors import InputError
+from imcat.registry import read_weights
 
 __all__ = ["FORMAT_VERSION", "GRID_SIZE", "GRID_STEP", "SpectraFile", "grid_wavelengths", "read_spectra"]
 
@@ -59,13 +55,6 @@ def grid_wavelengths() -> Float64:
     return wavelengths
 
 
-def _weights_folder() -> Any:
-    try:
-        return files("imcat.weights")
-    except ModuleNotFoundError:  # run from a source tree that was not installed
-        return Path(__file__).resolve().parents[2] / "weights"
-
-
 @cache
 def read_spectra(folder: str | Path | None = None) -> SpectraFile:
     """Read the file, checked against its card.
@@ -80,32 +69,8 @@ def read_spectra(folder: str | Path | None = None) -> SpectraFile:
     InputError
         If the file or its card is absent, of another version or not the one the card describes.
     """
-    place = _weights_folder() if folder is None else Path(folder)
-    try:
-        data = place.joinpath(f"{_NAME}.safetensors").read_bytes()
-        card = tomllib.loads(place.joinpath(f"{_NAME}.toml").read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise InputError(
-            f"the template spectra cannot be read: {error}",
-            path=str(place),
-            hint="install imcat again, or build them with: python -m imcat.simulate.spectra_fit -o FOLDER",
-        ) from None
-    name = str(place.joinpath(f"{_NAME}.safetensors"))
-    if card.get("format_version") != FORMAT_VERSION:
-        raise InputError(
-            f"template spectra of format version {card.get('format_version')!r}",
-            path=name,
-            expected=f"version {FORMAT_VERSION}",
-            hint="build them again with: python -m imcat.simulate.spectra_fit -o FOLDER",
-        )
-    if hashlib.sha256(data).hexdigest() != card.get("sha256"):
-        raise InputError(
-            "the checksum differs from that of the card",
-            path=name,
-            expected=f"sha256 {card.get('sha256')}",
-            hint="install imcat again",
-        )
-    return _unpack(data)
+    recipe = "python -m imcat.simulate.spectra_fit -o FOLDER"
+    return _unpack(read_weights(_NAME, FORMAT_VERSION, recipe, folder)[0])
 
 
 def _unpack(data: bytes) -> SpectraFile:

@@ -321,7 +321,7 @@ def _barak_source(folder: Path | None) -> Iterator[Path]:
 _CARD = """\
 # Card of spectra.safetensors: template spectra of stars, galaxies and quasars, and the SDSS filters.
 name = "spectra"
-format_version = {version}
+format = {version}
 sha256 = "{sha256}"
 recipe = "python -m imcat.simulate.spectra_fit -o weights --check"
 packages = {packages}

@@ -33,6 +33,7 @@ from imcat.psf import FWHM_PER_SIGMA
 from imcat.psf.star_select import measure_moments
 from imcat.psf.stars import StarPsf, StarPsfSettings, measure_psf
 from imcat.simulate.blank_sky import BlankSky, measure_blank_sky
+from imcat.simulate.sdss_camera import galactic_place
 from imcat.surveys.extinction import SDSS_COEFFICIENTS, ebv_from_maps
 from imcat.surveys.sdss_variance import SkyGrid, SkyVariance
 from imcat.tile import Band, Exposure, Tile
@@ -158,7 +159,7 @@ class TileProfile:
         Bands in order of wavelength.
     ra, dec : float
         Of the centre, ICRS degrees.
-    latitude : float
+    latitude, longitude : float
         Galactic, degrees.
     ebv : float
         Of the Milky Way, on the scale of the 1998 map.
@@ -182,6 +183,7 @@ class TileProfile:
     ra: float
     dec: float
     latitude: float
+    longitude: float
     ebv: float
     ebv_source: str
     area: float
@@ -255,7 +257,7 @@ def measure_profile(
     stars, galaxies = _count(tile, seen[index], profiles[index], found, settings)
     rows, columns = tile.shape
     ra, dec, _ = pixel_to_sky(reference.wcs, np.array([columns / 2.0]), np.array([rows / 2.0]))
-    latitude = _latitude(float(ra[0]), float(dec[0]))
+    latitude, longitude = galactic_place(float(ra[0]), float(dec[0]))
     value, source = _reddening(tile, float(ra[0]), float(dec[0]), latitude, ebv)
     return TileProfile(
         name=tile.name,
@@ -266,6 +268,7 @@ def measure_profile(
         ra=float(ra[0]),
         dec=float(dec[0]),
         latitude=latitude,
+        longitude=longitude,
         ebv=value,
         ebv_source=source,
         area=rows * columns * (seen[index].pixel / 3600.0) ** 2,
@@ -452,12 +455,6 @@ def _reddening(tile: Tile, ra: float, dec: float, latitude: float, given: float 
         return value, "map"
     sine = math.sin(math.radians(abs(latitude)))
     return min(_POLE_EBV / max(sine, 1e-3), _LARGEST_EBV), "latitude"
-
-
-def _latitude(ra: float, dec: float) -> float:
-    from astropy.coordinates import SkyCoord
-
-    return float(SkyCoord(ra, dec, unit="deg", frame="icrs").galactic.b.deg)
 
 
 def _pixel_scale(exposure: Exposure) -> float:

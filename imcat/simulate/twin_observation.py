@@ -97,6 +97,7 @@ def twin_observation(
         reference=profile.reference,
         filters=FilterSet.named(profile.survey),
         latitude=profile.latitude,
+        longitude=profile.longitude,
         ebv=profile.ebv if settings.ebv < 0 else settings.ebv,
         star_density=settings.star_density * _star_factor(profile, population),
         galaxy_density=settings.density,
@@ -108,7 +109,7 @@ def _star_factor(profile: TileProfile, population: Population) -> float:
     extinction = band_extinction(profile.survey, {profile.reference: _wavelength(profile)}, profile.ebv)
     limit = profile.count_limit - extinction[profile.reference]
     mag = np.arange(BRIGHTEST["star"], limit, _COUNT_STEP)
-    expected = float(np.sum(population.stars.counts(mag, profile.latitude)) * _COUNT_STEP)
+    expected = float(np.sum(population.stars.counts(mag, profile.latitude, profile.longitude)) * _COUNT_STEP)
     return profile.star_density / expected if expected > 0 else 1.0
 
 

@@ -213,3 +213,14 @@ def test_threads_that_share_a_mesh_do_not_disturb_each_other(nodes: NDArray[np.f
 def test_impossible_settings_are_named(keyword: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"noise\.{keyword} is {value}; expected"):
         NoiseSettings(**{keyword: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [0.1, 0.2, 0.35])
+def test_whole_counts_do_not_shift_the_level(count: float) -> None:
+    size, cells, rng = 128, 40, np.random.default_rng(8)
+    # Counts of `count` times the noise, on skies that begin at any part of one.
+    sky = 300 + np.repeat(np.linspace(0, 1, cells), size) * count
+    strip = np.rint((sky + rng.normal(0, 1, (size, size * cells))) / count) * count - sky
+    level, _, _ = _statistics(strip, np.zeros(strip.shape, bool), size)
+    error = np.sqrt((6.25 * np.pi / 2 + 2.25 - 7.5) / size**2)
+    assert np.abs(level).max() < 5 * error

@@ -131,3 +131,14 @@ def test_half_sample_mode_finds_the_peak_of_a_skewed_sample() -> None:
 def test_half_sample_mode_moves_and_grows_with_its_sample() -> None:
     values = np.random.default_rng(8).normal(0, 1, 101)
     assert half_sample_mode(10 + 3 * values) == pytest.approx(10 + 3 * half_sample_mode(values), abs=1e-9)
+
+
+def test_a_bright_trail_is_no_row_of_stars() -> None:
+    rng = np.random.default_rng(3)
+    image = _field(1.4, seed=2)
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    away = (x + 0.6 * y - 120.0) / np.hypot(1, 0.6)
+    image += 2000.0 * np.exp(-0.5 * (away / 2.0) ** 2) + rng.normal(0, 20, image.shape)
+    widths = _widths(image, rms=20.0)
+    assert half_sample_mode(widths) == pytest.approx(half_sample_mode(_widths(_field(1.4, seed=2))), rel=0.03)
+    assert (widths > 1.9).mean() < 0.2

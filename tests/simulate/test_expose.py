@@ -14,6 +14,7 @@ from imcat.simulate.artefacts import bleed, bright_star_light, interpolate_colum
 from imcat.simulate.expose import expose
 from imcat.simulate.observation import ExposureModel, sky_plane
 from imcat.simulate.sdss_camera import tangent_wcs
+from imcat.window import Window
 
 SHAPE = (300, 400)
 
@@ -137,3 +138,12 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others() -> None:
     first = sky_only(m, 5)
     assert first.tobytes() == sky_only(m, 5).tobytes()
     assert first.tobytes() != sky_only(m, 6).tobytes()
+
+
+def test_pixels_are_whole_counts_before_the_sky_was_subtracted() -> None:
+    sky = sky_plane(SHAPE, 400.0, (20.0, -30.0))
+    m = model(sky=sky, quantum=4.0)
+    electrons = sky_only(m).astype(np.float64) * 2.0
+    counts = (electrons + sky.read(Window.whole(SHAPE))) / 4.0
+    np.testing.assert_allclose(counts, np.rint(counts), atol=1e-4)
+    assert electrons.std() == pytest.approx(np.sqrt(425.0 + 16 / 12), rel=0.01)

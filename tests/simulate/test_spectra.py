@@ -147,13 +147,13 @@ def test_a_spoilt_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_spectra(tmp_path)
     (tmp_path / "spectra.safetensors").write_bytes(b"spoilt")
-    (tmp_path / "spectra.toml").write_text('format_version = 1\nsha256 = "0"\n', encoding="utf-8")
+    (tmp_path / "spectra.toml").write_text('format = 1\nsha256 = "0"\n', encoding="utf-8")
     with pytest.raises(InputError, match="checksum"):
         read_spectra(tmp_path)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "spectra.safetensors").write_bytes(b"spoilt")
-    (tmp_path / "other" / "spectra.toml").write_text("format_version = 99\n", encoding="utf-8")
-    with pytest.raises(InputError, match="version 99"):
+    (tmp_path / "other" / "spectra.toml").write_text("format = 99\n", encoding="utf-8")
+    with pytest.raises(InputError, match="format 99"):
         read_spectra(tmp_path / "other")
 
 

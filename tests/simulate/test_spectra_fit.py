@@ -10,8 +10,9 @@ import pytest
 
 import imcat.simulate.spectra_fit as recipe
 from imcat.errors import InputError
+from imcat.registry import weights_folder
 from imcat.simulate.spectra_check import metrics_table, write_metrics
-from imcat.simulate.spectra_file import FORMAT_VERSION, _weights_folder, grid_wavelengths
+from imcat.simulate.spectra_file import FORMAT_VERSION, grid_wavelengths
 
 
 def test_bins_keep_the_energy_of_a_line():
@@ -34,11 +35,11 @@ def test_ends_are_continued_without_a_step():
 
 
 def test_the_card_describes_the_file():
-    folder = _weights_folder()
+    folder = weights_folder()
     card = tomllib.loads(folder.joinpath("spectra.toml").read_text(encoding="utf-8"))
     data = folder.joinpath("spectra.safetensors").read_bytes()
     assert card["sha256"] == hashlib.sha256(data).hexdigest()
-    assert card["format_version"] == FORMAT_VERSION
+    assert card["format"] == FORMAT_VERSION
     assert len(data) < 600_000
     assert all({"what", "paper", "package", "licence"} <= set(origin) for origin in card["origin"])
     assert card["metrics"]

@@ -1,0 +1,52 @@
+"""Files of weights and their cards."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from imcat.errors import InputError
+from imcat.registry import read_weights, weights_folder
+
+
+def _write(folder: Path, data: bytes, card: str) -> None:
+    (folder / "m.safetensors").write_bytes(data)
+    (folder / "m.toml").write_text(card, encoding="utf-8")
+
+
+def test_a_file_that_its_card_describes(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"weights").hexdigest()
+    _write(tmp_path, b"weights", f'format = 3\nsha256 = "{digest}"\nnote = "x"\n')
+    data, card = read_weights("m", 3, "make m", tmp_path)
+    assert data == b"weights"
+    assert card["note"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ('format = 3\nsha256 = "0"\n', "checksum"),
+        ("format = 4\n", "format 4"),
+        ("sha256 = 1\n", "format None"),
+        ("format = = 3", "cannot be read"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(tmp_path: Path, card: str, message: str) -> None:
+    _write(tmp_path, b"weights", card)
+    with pytest.raises(InputError, match=message) as caught:
+        read_weights("m", 3, "make m", tmp_path)
+    assert "make m" in str(caught.value)
+
+
+def test_absent_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_weights("m", 3, "make m", tmp_path)
+
+
+def test_every_file_that_comes_along_has_its_card() -> None:
+    names = {p.name for p in weights_folder().iterdir()}
+    models = {n.removesuffix(".safetensors") for n in names if n.endswith(".safetensors")}
+    assert models
+    assert all(f"{m}.toml" in names for m in models)
