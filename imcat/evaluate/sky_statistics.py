@@ -151,7 +151,8 @@ def sky_facts(patch: Patch, cutouts: Cutouts, features: Features) -> SkyFacts:
     for k, band in enumerate(patch.bands):
         rms = 10 ** features.values[blank, column[f"noise {band} rms"]].astype(np.float64)
         # The features saw the added noise as well.
-        seen = float(np.median(rms)) if rms.size else np.nan
+        # A mean, since the halves of a camera with two amplifiers have two noises.
+        seen = float(np.sqrt(np.mean(rms**2))) if rms.size else np.nan
         noise[band] = float(np.sqrt(max(seen**2 - (EXTRA_NOISE * patch.rms[k]) ** 2, 0.0)))
         for quantity, feature in (
             ("sigma", "size {b} moments"),

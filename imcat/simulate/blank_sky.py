@@ -20,6 +20,7 @@ _CLIP = 4.0  # rms; beyond, a pixel of blank sky is a faint star or a cosmic ray
 _LAG = 2  # rows between pixels whose difference tells the white noise: background cancels
 _CORRELATED_LAG = 8  # the same where resampling made neighbours alike
 _FEWEST = 200  # pixels of a column that make a measurement
+_FAR = 5.0  # sigma, of means of rows and columns; beyond, a trail
 _BOX = 64  # pixels; side of the boxes whose means tell the background
 _ODD = 5.0  # sigma by which a column must stand out
 
@@ -49,8 +50,10 @@ class BlankSky:
         Columns that the survey interpolated.
     column_scatter : float
         Rms of the means of columns in units of what white noise gives; 1 is none.
-    row_scatter : float
-        The same for rows.
+    row_scatter : (float, float)
+        The same for rows, in the left and the right half: each amplifier has its own bias level.
+    row_link : float
+        Correlation of the levels of rows of both halves.
     mean : float
         Mean of blank sky, in units of the noise of a pixel.
     rms : float
@@ -66,7 +69,8 @@ class BlankSky:
     correlation: tuple[float, float]
     columns: tuple[int, ...]
     column_scatter: float
-    row_scatter: float
+    row_scatter: tuple[float, float]
+    row_link: float
     mean: float
     rms: float
     length: float
@@ -89,12 +93,15 @@ def measure_blank_sky(values: Float32, blank: Bools, *, amplifiers: bool = False
     values = np.where(blank, values, np.float32(0))
     around = _local_mean(values, blank)
     flat = np.where(blank, values - around, np.float32(0))
-    correlation = _neighbour(flat, blank, 0, 1), _neighbour(flat, blank, 1, 0)
+    columns = interpolated_columns(values, blank)
+    # Interpolated columns are correlated with their neighbours by what they were made of.
+    own = blank.copy()
+    own[:, list(columns)] = False
+    correlation = _neighbour(flat, own, 0, 1), _neighbour(flat, own, 1, 0)
     lag = _LAG if max(map(abs, correlation)) < 0.1 else _CORRELATED_LAG
     column_rms, count = _column_noise(values, blank, lag)
     good = count >= min(_FEWEST, values.shape[0] // 4)
     ratio = float(np.median(column_rms[good])) if good.any() else 1.0
-    columns = interpolated_columns(values, blank)
     scale = np.full(values.shape[1], ratio, np.float32)
     if amplifiers:
         for half in np.array_split(np.arange(values.shape[1]), 2):
@@ -102,14 +109,16 @@ def measure_blank_sky(values: Float32, blank: Bools, *, amplifiers: bool = False
             scale[half] = np.median(column_rms[used]) if used.size else ratio
     flat_rms = ratio if ratio > 0 else 1.0
     mean, rms, length = _background(values, blank, flat_rms)
+    row_scatter, row_link = _row_levels(flat, blank, flat_rms)
     inside = flat[blank & (np.abs(flat) < _CLIP * flat_rms)]
     return BlankSky(
         scale=scale,
         ratio=ratio,
         correlation=correlation,
         columns=columns,
-        column_scatter=_scatter(flat, blank, 0, flat_rms, columns),
-        row_scatter=_scatter(flat, blank, 1, flat_rms, ()),
+        column_scatter=_scatter(_pulls(flat, blank, 0, flat_rms, columns)),
+        row_scatter=row_scatter,
+        row_link=row_link,
         mean=mean,
         rms=rms,
         length=length,
@@ -171,30 +180,48 @@ def _local_mean(values: Float32, blank: Bools) -> Float32:
     return np.asarray(total / np.maximum(share, 0.02), np.float32)
 
 
-def _neighbour(flat: Float32, blank: Bools, dy: int, dx: int) -> float:
+def _neighbour(flat: Float32, used: Bools, dy: int, dx: int) -> float:
     """Correlation of pixels one step apart."""
     rows, columns = flat.shape
+    values = np.where(used, flat, np.float32(0))
     a, b = (slice(dy, None), slice(dx, None)), (slice(0, rows - dy), slice(0, columns - dx))
-    pairs = int((blank[a] & blank[b]).sum())
-    square = float(np.vdot(flat, flat))
+    pairs = int((used[a] & used[b]).sum())
+    square = float(np.vdot(values, values))
     if not pairs or square <= 0:
         return 0.0
-    return float(np.vdot(flat[a], flat[b])) / pairs / (square / max(int(blank.sum()), 1))
+    return float(np.vdot(values[a], values[b])) / pairs / (square / max(int(used.sum()), 1))
 
 
-def _scatter(flat: Float32, blank: Bools, axis: int, rms: float, leave_out: tuple[int, ...]) -> float:
-    """Scatter of the means along an axis in units of that of white noise."""
+def _pulls(flat: Float32, blank: Bools, axis: int, rms: float, leave_out: tuple[int, ...] = ()) -> Float64:
+    """Means along an axis in units of the error that white noise gives them; NaN where few pixels tell."""
     from scipy.ndimage import median_filter
 
     count = blank.sum(axis=axis)
     mean = flat.sum(axis=axis, dtype=np.float64) / np.maximum(count, 1)
     mean -= median_filter(mean, 41, mode="nearest")
-    good = count >= _FEWEST
-    good[list(leave_out)] = False
-    if good.sum() < 20:
-        return 1.0
-    pull = mean[good] * np.sqrt(count[good]) / rms
-    return float(0.5 * np.subtract(*np.percentile(pull, (84.13, 15.87))))
+    pull = np.where(count >= _FEWEST, mean * np.sqrt(count) / rms, np.nan)
+    pull[list(leave_out)] = np.nan
+    return np.asarray(pull)
+
+
+def _scatter(pull: Float64) -> float:
+    """Rms of what is not far out; 1 where there is too little."""
+    good = np.abs(pull) < _FAR
+    return float(np.sqrt(np.mean(pull[good] ** 2))) if good.sum() >= 20 else 1.0
+
+
+def _row_levels(flat: Float32, blank: Bools, rms: float) -> tuple[tuple[float, float], float]:
+    """Scatter of the means of rows in each half, and the correlation of their levels."""
+    half = flat.shape[1] // 2
+    left = _pulls(flat[:, :half], blank[:, :half], 1, rms)
+    right = _pulls(flat[:, half:], blank[:, half:], 1, rms)
+    scatter = _scatter(left), _scatter(right)
+    both = (np.abs(left) < _FAR) & (np.abs(right) < _FAR)
+    levels = [max(s**2 - 1.0, 0.0) for s in scatter]
+    if both.sum() < 20 or min(levels) <= 0:
+        return scatter, 0.0
+    link = float(np.mean(left[both] * right[both])) / math.sqrt(levels[0] * levels[1])
+    return scatter, min(max(link, 0.0), 1.0)
 
 
 def _background(values: Float32, blank: Bools, rms: float) -> tuple[float, float, float]:

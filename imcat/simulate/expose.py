@@ -22,6 +22,9 @@ Mask = NDArray[np.uint16]
 _BLOCK = 256
 # Electrons above which a Poisson variate is drawn as a normal one with the right third moment.
 _MANY = 60.0
+# Light below this part of the noise of a pixel is that of sources that nobody detects, or of their wings.
+_FAINT = 0.25
+_BOX = 64  # pixels, side of the boxes in which `imcat.simulate.blank_sky` measures structure
 #: Purposes of the random streams of an exposure.
 _NOISE, _RESIDUAL, _HITS, _TRAILS, _MARKS = range(5)
 
@@ -58,11 +61,12 @@ def expose(image: Float32, model: ExposureModel, seed: np.random.SeedSequence) -
     seeds = seed.spawn(5)
     image *= model.electrons_per_njy * np.float32(model.light_scale)
     np.maximum(image, 0, out=image)  # a dust lane may take out a little more than there is
+    faint = _faint_light(image, model)
     _hit(image, mask, model, seeds)
     sky_level = float(np.median(model.sky.values))
     bleed(image, mask, np.float32(model.full_well - sky_level), np.uint16(PixelFlag.SATURATED))
     _add_noise(image, model, seeds[_NOISE])
-    _add_residual(image, model, seeds[_RESIDUAL])
+    _add_residual(image, model, faint, seeds[_RESIDUAL])
     if model.interpolates:
         filled = (mask & int(PixelFlag.COSMIC_RAY)) != 0
         filled[:, list(model.bad_columns)] = True
@@ -161,23 +165,59 @@ def _smoothed(noise: Float32, sigma: float) -> Float32:
     return smooth
 
 
-def _add_residual(image: Float32, model: ExposureModel, seed: np.random.SeedSequence) -> None:
-    """What the subtraction of the sky left: levels of rows and columns, and large-scale structure."""
+def _unit(model: ExposureModel) -> float:
+    """Noise of a pixel of blank sky, electrons."""
+    variance = float(np.median(model.sky.values)) + model.read_variance
+    return float(np.sqrt(variance) * np.median(model.noise_scale))
+
+
+def _faint_light(image: Float32, model: ExposureModel) -> tuple[float, float]:
+    """Light that nobody tells from sky: its mean, and the rms of its means in boxes, electrons."""
+    rows, columns = (n // _BOX for n in image.shape)
+    faint = image < _FAINT * _unit(model)
+    if not faint.any():
+        return 0.0, 0.0
+    light = np.where(faint, image, np.float32(0))
+    mean = float(light.sum(dtype=np.float64) / faint.sum())
+    if rows * columns < 9:
+        return mean, 0.0
+    cut, boxes = (slice(0, rows * _BOX), slice(0, columns * _BOX)), (rows, _BOX, columns, _BOX)
+    count = faint[cut].reshape(boxes).sum(axis=(1, 3))
+    means = light[cut].reshape(boxes).sum(axis=(1, 3), dtype=np.float64) / np.maximum(count, 1)
+    means = means[count > 0.3 * _BOX**2]
+    if means.size < 9:
+        return mean, 0.0
+    return mean, 1.4826 * float(np.median(np.abs(means - np.median(means))))
+
+
+def _add_residual(
+    image: Float32, model: ExposureModel, faint: tuple[float, float], seed: np.random.SeedSequence
+) -> None:
+    """What the subtraction of the sky left: levels of rows and columns, and large-scale structure.
+
+    Light of sources that are too faint to be detected is sky to a survey's pipeline: its mean goes, and it is a
+    part of the structure that is left.
+    """
     rng = np.random.default_rng(seed)
     rows, columns = model.shape
-    unit = np.sqrt(float(np.median(model.sky.values)) + model.read_variance)
-    unit *= float(np.median(model.noise_scale))
-    if model.row_rms or model.column_rms or model.residual_mean:
-        image += np.float32(unit * model.residual_mean)
-        image += (unit * model.row_rms * rng.standard_normal((rows, 1))).astype(np.float32)
+    unit = _unit(model)
+    image += np.float32(unit * model.residual_mean - faint[0])
+    if any(model.row_rms):
+        level = rng.standard_normal((rows, 2))
+        level[:, 1] = model.row_link * level[:, 0] + np.sqrt(1 - model.row_link**2) * level[:, 1]
+        for half, rms in enumerate(model.row_rms):
+            part = slice(0, columns // 2) if half == 0 else slice(columns // 2, columns)
+            image[:, part] += (unit * rms * level[:, half : half + 1]).astype(np.float32)
+    if model.column_rms:
         image += (unit * model.column_rms * rng.standard_normal((1, columns))).astype(np.float32)
-    if model.residual_rms <= 0:
+    left = (model.residual_rms * unit) ** 2 - faint[1] ** 2
+    if left <= 0:
         return
     from scipy.ndimage import map_coordinates
 
     step = max(8.0, model.residual_length)
     knots = rng.normal(size=(int(rows / step) + 4, int(columns / step) + 4))
-    scale = model.residual_rms * unit / _spline_rms()
+    scale = np.sqrt(left) / _spline_rms()
     along = np.arange(columns) / step + 1.0
     for start in range(0, rows, _BLOCK):
         lines = np.arange(start, min(start + _BLOCK, rows)) / step + 1.0

@@ -57,9 +57,14 @@ class ExposureModel:
         What the subtraction of the sky left: rms as a fraction of the noise of a pixel, correlation length
         in pixels.
     residual_mean : float
-        Its mean, as a fraction of the noise of a pixel.
-    row_rms, column_rms : float
-        Scatter of the levels of rows and of columns, as a fraction of the noise of a pixel.
+        Its mean, as a fraction of the noise of a pixel. Both include the light of sources that are too faint to
+        be told from the sky.
+    row_rms : (float, float)
+        Scatter of the levels of rows in the left and the right half, as a fraction of the noise of a pixel.
+    row_link : float
+        Correlation of both.
+    column_rms : float
+        Scatter of the levels of columns, as a fraction of the noise of a pixel.
     neighbours : (float, float)
         Correlation of the noise of neighbouring pixels along x and along y.
     correlation : float
@@ -98,7 +103,8 @@ class ExposureModel:
     residual_rms: float = 0.0
     residual_length: float = 256.0
     residual_mean: float = 0.0
-    row_rms: float = 0.0
+    row_rms: tuple[float, float] = (0.0, 0.0)
+    row_link: float = 0.0
     column_rms: float = 0.0
     neighbours: tuple[float, float] = (0.0, 0.0)
     correlation: float = 0.0

@@ -211,7 +211,8 @@ def _blank_facts(blank: BlankSky, rows: int, columns: int) -> dict[str, Any]:
         # The correlation of a cubic spline with independent knots is one half after about 1.1 knots.
         "residual_length": 0.9 * blank.length,
         "residual_mean": blank.mean,
-        "row_rms": levels(blank.row_scatter, columns),
+        "row_rms": tuple(levels(s, columns // 2) for s in blank.row_scatter),
+        "row_link": blank.row_link,
         "column_rms": levels(blank.column_scatter, rows),
         "neighbours": blank.correlation,
         "bad_columns": blank.columns,
