@@ -151,8 +151,7 @@ def sky_facts(patch: Patch, cutouts: Cutouts, features: Features) -> SkyFacts:
     for k, band in enumerate(patch.bands):
         rms = 10 ** features.values[blank, column[f"noise {band} rms"]].astype(np.float64)
         # The features saw the added noise as well.
-        # A mean, since the halves of a camera with two amplifiers have two noises.
-        seen = float(np.sqrt(np.mean(rms**2))) if rms.size else np.nan
+        seen = _typical(rms)
         noise[band] = float(np.sqrt(max(seen**2 - (EXTRA_NOISE * patch.rms[k]) ** 2, 0.0)))
         for quantity, feature in (
             ("sigma", "size {b} moments"),
@@ -292,6 +291,14 @@ def overlap_coefficient(first: Float64, second: Float64, bins: int = 12) -> floa
     return float(np.minimum(*shares).sum())
 
 
+def _typical(rms: Float64) -> float:
+    """Mean noise without cutouts on trails and halos; a median would jump where two amplifiers have two noises."""
+    if not rms.size:
+        return float("nan")
+    middle = float(np.median(rms))
+    return float(np.sqrt(np.mean(rms[np.abs(rms / middle - 1) < 0.25] ** 2)))
+
+
 def _psf(real: Sequence[SkyFacts], twins: Sequence[SkyFacts]) -> list[Comparison]:
     rows = []
     for band, quantity in real[0].star_shapes:
@@ -362,10 +369,13 @@ def _locus(real: Sequence[SkyFacts], twins: Sequence[SkyFacts]) -> list[Comparis
         weight = np.where(both, np.minimum(n0, n1), 0).astype(float)
         weight /= weight.sum()
         name = f"{y_name} at {x_name}"
-        offset = np.where(both, r1 - r0, 0.0)
+        # Distances are perpendicular to the ridge: where it turns upright (r - i of M dwarfs at their one g - r),
+        # differences at a fixed first colour say little.
+        slant = np.sqrt(1 + _slope(0.5 * (r0 + r1), both) ** 2)
+        offset = np.where(both, (r1 - r0) / slant, 0.0)
         # The median of n values has sqrt(pi / 2) times the error of their mean.
         errors = np.where(
-            both, np.sqrt(np.pi / 2 * (w0**2 / np.maximum(n0, 1) + w1**2 / np.maximum(n1, 1))), 0.0
+            both, np.sqrt(np.pi / 2 * (w0**2 / np.maximum(n0, 1) + w1**2 / np.maximum(n1, 1))) / slant, 0.0
         )
         error = float(np.sqrt(np.sum((weight * errors) ** 2)))
         # The mean distance of two ridges is at least their noise, which is taken off in quadrature, unless
@@ -381,6 +391,15 @@ def _locus(real: Sequence[SkyFacts], twins: Sequence[SkyFacts]) -> list[Comparis
             _judge("locus width", name, widths[0], widths[1], widths[1] / widths[0] - 1, float(relative))
         )
     return sorted(rows, key=lambda row: row.quantity != "ridge")
+
+
+def _slope(ridge: Float64, there: NDArray[np.bool_]) -> Float64:
+    """Slope of a ridge from bin to bin, 0 where neighbours are missing."""
+    slope = np.zeros(ridge.size)
+    at = np.flatnonzero(there)
+    if at.size >= 2:
+        slope[at] = np.gradient(ridge[at], _LOCUS_STEP * at)
+    return slope
 
 
 def _medians(
