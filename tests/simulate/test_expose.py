@@ -147,3 +147,20 @@ def test_pixels_are_whole_counts_before_the_sky_was_subtracted() -> None:
     counts = (electrons + sky.read(Window.whole(SHAPE))) / 4.0
     np.testing.assert_allclose(counts, np.rint(counts), atol=1e-4)
     assert electrons.std() == pytest.approx(np.sqrt(425.0 + 16 / 12), rel=0.01)
+
+
+def test_the_sky_takes_the_light_of_sources_that_nobody_detects() -> None:
+    light = np.full(SHAPE, 1.0, np.float32)  # nJy: 2 electrons, a tenth of the noise
+    light[100:110, 100:110] = 500.0
+    image = expose(light, model(), np.random.SeedSequence(2)).image * 2.0
+    assert image[200:].mean() == pytest.approx(0, abs=4 * 20.6 / np.sqrt(image[200:].size))
+    assert image[101:109, 101:109].mean() == pytest.approx(998, rel=0.02)
+
+
+def test_rows_have_levels_by_half() -> None:
+    image = sky_only(model(row_rms=(0.5, 0.0), row_link=0.0)).astype(np.float64) * 2.0
+    half = SHAPE[1] // 2
+    left, right = image[:, :half].mean(axis=1), image[:, half:].mean(axis=1)
+    unit = np.sqrt(425.0)
+    assert left.std() == pytest.approx(unit * np.sqrt(0.25 + 1 / half), rel=0.15)
+    assert right.std() == pytest.approx(unit * np.sqrt(1 / half), rel=0.15)

@@ -48,6 +48,27 @@ def test_background_is_measured_without_the_noise(noise: np.ndarray) -> None:
     assert sky.ratio == pytest.approx(1, rel=0.01)
 
 
+def test_levels_of_rows_are_those_of_each_amplifier() -> None:
+    rng = np.random.default_rng(6)
+    rows, columns = 1000, 600
+    own, common = rng.normal(size=(rows, 2)), rng.normal(size=(rows, 1))
+    # Variances of 1 (half of it common) and 0.5 (all of it common) in units of a mean of half a row.
+    level = np.stack([own[:, 0] + common[:, 0], common[:, 0]], axis=1) * np.sqrt(0.5 / (columns / 2))
+    values = rng.normal(size=(rows, columns)) + np.repeat(level, columns // 2, axis=1)
+    sky = measure_blank_sky(values.astype(np.float32), np.ones(values.shape, bool))
+    assert sky.row_scatter == pytest.approx((np.sqrt(2), np.sqrt(1.5)), rel=0.07)
+    assert sky.row_link == pytest.approx(np.sqrt(0.5), abs=0.2)
+    assert sky.column_scatter == pytest.approx(1, abs=0.12)
+
+
+def test_interpolated_columns_do_not_correlate_the_noise(noise: np.ndarray) -> None:
+    values = noise.copy()
+    for c in range(20, 500, 25):
+        near, far = values[:, c - 1] + values[:, c + 1], values[:, c - 2] + values[:, c + 2]
+        values[:, c] = 0.7737 * near - 0.2737 * far
+    assert measure_blank_sky(values, np.ones(values.shape, bool)).correlation[0] == pytest.approx(0, abs=0.01)
+
+
 def test_interpolated_columns_are_found(noise: np.ndarray) -> None:
     values = noise.copy()
     for c in (100, 300):
