@@ -27,7 +27,7 @@ from imcat.simulate.morphology import draw_morphology
 from imcat.simulate.sources import Kind, Sources
 from imcat.simulate.stellar_locus import Locus
 
-__all__ = ["BRIGHTEST", "FAINTEST", "FORMAT", "Population"]
+__all__ = ["BRIGHTEST", "FAINTEST", "FIELD_RADIUS", "FORMAT", "Population"]
 
 Float64 = NDArray[np.float64]
 
@@ -44,6 +44,10 @@ _REDSHIFT_RANGE = (0.002, 6.0)
 # Counts of quasars are in the g of a power-law continuum of index -0.5 (Vanden Berk et al. 2001, AJ 122, 549):
 # g - i of that continuum, since hydrogen takes light out of g at high redshift and not of i.
 _QUASAR_CONTINUUM = 1.25 * math.log10(7480.0 / 4686.0)
+#: Radii over those of the tables the shapes were fitted to. Without it the half-light radii that imcat measures of
+#: galaxies of r = 18.5 to 21.5 are 5.4 ± 2.3 per cent smaller in twins than in the three fields the simulator was
+#: made alike on; with the PSF in them that is 9 per cent of the intrinsic ones.
+FIELD_RADIUS = 1.09
 #: Edges of the bins in redshift of the colours of quasars.
 QUASAR_EDGES: Float64 = np.round(np.arange(0.3, 5.51, 0.1), 10)
 
@@ -170,8 +174,8 @@ class Population:
             mag=mag,
             redshift=np.clip(redshift, *_REDSHIFT_RANGE),
             bulge_fraction=share,
-            bulge_radius=bulge,
-            disc_radius=disc,
+            bulge_radius=FIELD_RADIUS * bulge,
+            disc_radius=FIELD_RADIUS * disc,
             bulge_axis_ratio=bulge_axis,
             disc_axis_ratio=disc_axis,
             bulge_index=np.full(n, 4.0),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from imcat.simulate.galaxy_shapes import composite_radius
 from imcat.simulate.milky_way import COLOUR_NODES
-from imcat.simulate.population import QUASAR_EDGES, Population
+from imcat.simulate.population import FIELD_RADIUS, QUASAR_EDGES, Population
 from imcat.simulate.population_fit_galaxies import measured_well
 from imcat.simulate.population_fit_stars import colour_index, is_star
 from imcat.simulate.population_tables import PointSources, point_sources, quasars, redshifts, shapes
@@ -194,7 +194,10 @@ def _sizes(
             drawn = population.galaxies(rng, rng.choice(mag[here], 20000))
             ratio = np.log10(drawn.bulge_radius / drawn.disc_radius)
             a = np.median(real[here])
-            b = np.median(composite_radius(table, drawn.bulge_fraction, ratio) * drawn.disc_radius)
+            b = (
+                np.median(composite_radius(table, drawn.bulge_fraction, ratio) * drawn.disc_radius)
+                / FIELD_RADIUS
+            )
             error = 1.25 * np.std(np.log(real[here])) / np.sqrt(here.sum())
             off.append(abs(b / a - 1))
             lines.append(
