@@ -77,6 +77,11 @@ def write_parquet_table(table: FieldTable, path: str | Path, extra: dict[bytes, 
         Further entries of the file's metadata.
     """
     metadata = {_VERSION_KEY: b"1.0", _CONTENT_KEY: votable_header(table).encode(), **(extra or {})}
+    for column in table.fields:
+        if column.dtype == "str":
+            # astropy asks how long texts are.
+            longest = np.char.str_len(table.columns[column.name]).max(initial=1)
+            metadata[f"table::len::{column.name}".encode()] = str(max(int(longest), 1)).encode()
     schema = pa.schema([pa.field(c.name, _ARROW[c.dtype]) for c in table.fields])
     arrays = [_to_arrow(table.columns[c.name], c) for c in table.fields]
     # A dictionary helps where values repeat; on measured floats it only costs time.
