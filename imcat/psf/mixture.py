@@ -354,9 +354,6 @@ def polynomial_terms(x: Float64, y: Float64, shape: tuple[int, int], terms: int)
     return np.array([u ** (d - p) * v**p for d in range(1, degree + 1) for p in range(d + 1)])
 
 
-_polynomial = polynomial_terms
-
-
 def resolved_variance(subpixels: int) -> float:
     """What the parts of a pixel take from its variance when each is drawn at its own place."""
     return PIXEL_VARIANCE * (1 - 1 / subpixels**2)

@@ -23,11 +23,11 @@ Float64 = NDArray[np.float64]
 _OWN = 4  # parameters of one star: flux, x, y, sky
 _WEIGHT_PRIOR = 0.5  # standard deviation of a weight: large ones of both signs cancel to no avail
 _WING_PRIOR = 1.5  # standard deviation of the logarithm of the weight of a wing
-_FAR = 40.0  # squared distance, in units of a Gaussian's own width, beyond which it is nothing (2e-9)
+_FAR = 40.0  # squared distance, in units of a Gaussian's own width, beyond which it counts as at that distance (2e-9)
 _REFRESH = (0, 1, 3, 6)  # steps before which the noise of the pixels is taken from the model anew
 _HALVINGS = 8
 _NARROW, _WIDE = 0.1, 400.0  # pixels²; smallest and largest variance of a Gaussian of the core
-_CONVERGED = 3e-6  # relative change of chi²
+_CONVERGED = 3e-5  # relative change of chi², which is a few 1e4
 _OUTLIER = 4.0  # residuals beyond, in their noise, count as if they were that large
 
 
@@ -56,6 +56,79 @@ class FitState:
     chi2: float
 
 
+# Coefficients of exp(r) for |r| < ln(2) / 2 and the two parts of ln(2), single precision (Cephes library, `expf`,
+# S. L. Moshier 1989). Errors are 1e-7 of the value.
+_E5, _E4, _E3, _E2, _E1 = (
+    np.float32(v)
+    for v in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1)
+)
+_LOG2E, _LN2_HIGH, _LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _exponentials(x, n, power, scale, out):  # type: ignore[no-untyped-def]
+    """Exponential of the first n numbers, -87 < x <= 0; `scale` is `power` seen as float32. All lanes at once."""
+    half, one = np.float32(0.5), np.float32(1.0)
+    for p in range(np.uint64(n)):
+        whole = np.floor(x[p] * _LOG2E + half)
+        r = (x[p] - whole * _LN2_HIGH) - whole * _LN2_LOW
+        series = ((((_E5 * r + _E4) * r + _E3) * r + _E2) * r + _E1) * r + half
+        out[p] = series * r * r + r + one
+        power[p] = (np.int32(whole) + np.int32(127)) << np.int32(23)
+    for p in range(np.uint64(n)):
+        out[p] *= scale[p]
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _dot(a, b, n):  # type: ignore[no-untyped-def]
+    total = np.float32(0.0)
+    for p in range(np.uint64(n)):
+        total += a[p] * b[p]
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _derivatives(u, v, flux, ox, oy, amplitude, covariance, fixed, d, power, scale, work):  # type: ignore[no-untyped-def]
+    """Derivatives of a star's model on its pixels, ``d[parameter, pixel]``, without those that are sums."""
+    n, k = u.size, amplitude.size
+    free = k - fixed
+    ax, ay, q, g = work[0], work[1], work[2], work[3]
+    for p in range(np.uint64(n)):
+        d[0, p] = d[1, p] = d[2, p] = np.float32(0.0)
+        d[3, p] = np.float32(1.0)
+    half, far = np.float32(0.5), np.float32(_FAR)
+    for j in range(k):
+        xx, xy, yy = covariance[j, 0], covariance[j, 1], covariance[j, 2]
+        det = xx * yy - xy * xy
+        ixx, ixy, iyy = np.float32(yy / det), np.float32(-xy / det), np.float32(xx / det)
+        norm = np.float32(flux / (2 * math.pi * math.sqrt(det)))
+        for p in range(np.uint64(n)):
+            ex, ey = u[p] - ox, v[p] - oy
+            bx, by = ixx * ex + ixy * ey, ixy * ex + iyy * ey
+            ax[p], ay[p] = bx, by
+            # Farther away it is nothing.
+            q[p] = -half * min(bx * ex + by * ey, far)
+        _exponentials(q, n, power, scale, g)
+        share = np.float32(amplitude[j])
+        row = d[_OWN + j]
+        gx, gy, total = d[1], d[2], d[0]
+        for p in range(np.uint64(n)):
+            value = norm * g[p]
+            row[p] = value
+            value *= share
+            g[p] = value
+            total[p] += value
+            gx[p] += value * ax[p]
+            gy[p] += value * ay[p]
+        if j < free:
+            c = _OWN + k + 3 * j
+            first, second, third = d[c], d[c + 1], d[c + 2]
+            for p in range(np.uint64(n)):
+                first[p] = half * g[p] * (ax[p] * ax[p] - ixx)
+                second[p] = g[p] * (ax[p] * ay[p] - ixy)
+                third[p] = half * g[p] * (ay[p] * ay[p] - iyy)
+
+
 @njit(cache=True, nogil=True)
 def _accumulate(  # type: ignore[no-untyped-def]
     start, u, v, value, noise, own, amplitude, covariance, fixed, matrix, gradient, chi2, light, outlier
@@ -65,65 +138,57 @@ def _accumulate(  # type: ignore[no-untyped-def]
     ``covariance[n, k, 3]``; the first ``k - fixed`` Gaussians have free covariances. Order of the
     parameters: flux, x, y, sky, k amplitudes, 3 (k - fixed) covariances. `light` is filled with the
     model of each pixel; `noise` is its variance, which must not depend on the parameters that are
-    fitted, or large models would be favoured.
+    fitted, or large models would be favoured. Pixels are in single precision, sums over stars are not.
     """
     k = amplitude.size
-    free = k - fixed
-    size = _OWN + k + 3 * free
-    d = np.empty(size)
-    ixx, ixy, iyy, norm = np.empty(k), np.empty(k), np.empty(k), np.empty(k)
+    size = _OWN + k + 3 * (k - fixed)
+    most = 0
     for s in range(start.size - 1):
-        for j in range(k):
-            xx, xy, yy = covariance[s, j, 0], covariance[s, j, 1], covariance[s, j, 2]
-            det = xx * yy - xy * xy
-            ixx[j], ixy[j], iyy[j] = yy / det, -xy / det, xx / det
-            norm[j] = 1.0 / (2 * math.pi * math.sqrt(det))
-        flux, ox, oy, sky = own[s, 0], own[s, 1], own[s, 2], own[s, 3]
-        matrix[s, :, :] = 0.0
-        gradient[s, :] = 0.0
+        most = max(most, start[s + 1] - start[s])
+    d, work = np.empty((size, most), np.float32), np.empty((4, most), np.float32)
+    power = np.empty(most, np.int32)
+    scale = power.view(np.float32)
+    weighted, residual, weight = (
+        np.empty(most, np.float32),
+        np.empty(most, np.float32),
+        np.empty(most, np.float32),
+    )
+    for s in range(start.size - 1):
+        first, last = start[s], start[s + 1]
+        n = last - first
+        flux, sky = own[s, 0], own[s, 3]
+        # Derivatives are those of the star's flux in units of itself.
+        unit = flux if flux != 0 else 1.0
+        _derivatives(
+            u[first:last], v[first:last], unit, np.float32(own[s, 1]), np.float32(own[s, 2]), amplitude,
+            covariance[s], fixed, d, power, scale, work,
+        )  # fmt: skip
         total = 0.0
-        for p in range(start[s], start[s + 1]):
-            ex, ey = u[p] - ox, v[p] - oy
-            shape, gx, gy = 0.0, 0.0, 0.0
-            for j in range(k):
-                ax = ixx[j] * ex + ixy[j] * ey
-                ay = ixy[j] * ex + iyy[j] * ey
-                q = ax * ex + ay * ey
-                if q > _FAR:  # nothing of this Gaussian arrives here
-                    d[_OWN + j] = 0.0
-                    if j < free:
-                        c = _OWN + k + 3 * j
-                        d[c] = d[c + 1] = d[c + 2] = 0.0
-                    continue
-                g = norm[j] * math.exp(-0.5 * q)
-                d[_OWN + j] = flux * g
-                h = amplitude[j] * g
-                shape += h
-                gx += h * ax
-                gy += h * ay
-                if j < free:
-                    c = _OWN + k + 3 * j
-                    d[c] = 0.5 * flux * h * (ax * ax - ixx[j])
-                    d[c + 1] = flux * h * (ax * ay - ixy[j])
-                    d[c + 2] = 0.5 * flux * h * (ay * ay - iyy[j])
-            d[0], d[1], d[2], d[3] = shape, flux * gx, flux * gy, 1.0
-            light[p] = max(flux * shape, 0.0)
-            residual = value[p] - flux * shape - sky
-            w = 1.0 / noise[p]
-            pull = abs(residual) * math.sqrt(w)
+        for p in range(n):
+            model = d[0, p] * (flux / unit)
+            light[first + p] = max(model, 0.0)
+            off = value[first + p] - model - sky
+            w = 1.0 / noise[first + p]
+            pull = abs(off) * math.sqrt(w)
             if pull > outlier:  # Huber's weight
                 w *= outlier / pull
                 total += outlier * (2 * pull - outlier)
             else:
                 total += pull * pull
-            for a in range(size):
-                if d[a] == 0.0:
-                    continue
-                wa = w * d[a]
-                gradient[s, a] += wa * residual
-                for b in range(a + 1):
-                    matrix[s, a, b] += wa * d[b]
+            residual[p], weight[p] = off, w
         chi2[s] = total
+        for a in range(size):
+            row = d[a]
+            for p in range(n):
+                weighted[p] = weight[p] * row[p]
+            gradient[s, a] = _dot(weighted, residual, n)
+            for b in range(a + 1):
+                matrix[s, a, b] = _dot(weighted, d[b], n)
+        # The first row held the flux times the profile.
+        gradient[s, 0] /= unit
+        for a in range(size):
+            matrix[s, a, 0] /= unit
+        matrix[s, 0, 0] /= unit
         for a in range(size):
             for b in range(a):
                 matrix[s, b, a] = matrix[s, a, b]

@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imcat.errors import ConfigError
-from imcat.psf.mixture import PsfMixture, moffat_mixture
-from imcat.psf.mixture import _polynomial as polynomial_terms
+from imcat.psf.mixture import PsfMixture, moffat_mixture, polynomial_terms
 from imcat.psf.star_fit import FitState, fit_stars, star_residuals
 from imcat.psf.star_select import Moments, crowding, measure_moments, select_stars
 from imcat.psf.star_stamps import Stamps, cut_stamps, joined
@@ -38,10 +37,11 @@ Bools = NDArray[np.bool_]
 _FINE, _FINE_PIXELS = 8.0, 14.0
 # Model error while one PSF stands for the whole image: of the fit, and of the judgement whether a source is a star.
 _FIRST_ERROR, _LARGE_ERROR = 0.03, 0.08
-_CORE = (
-    4.0  # radius of what may be saturated though no mask says so, in units of the PSF's standard deviation
-)
+# Radius of what may be saturated though no mask says so, in units of the PSF's standard deviation.
+_CORE = 4.0
+_FIRST_STARS = 20  # stars that tell the PSF of the whole image, from which the one that varies is fitted
 _FEWEST = 3  # stars that make a PSF
+_EASES = (1.0, 2.0, 4.0)  # by which the demands on stars are lowered where there are few
 _FWHM, _BETA = 3.5, 3.0  # pixels, and Moffat's exponent, where nothing is known
 _OWN_PIXELS = 4  # parameters of each star
 _SATURATED_CORE = 4  # bad pixels in the core of a star that is taken to be saturated
@@ -184,7 +184,9 @@ def measure_psf(
     settings = settings or StarPsfSettings()
     bad = bad | ~(variance > 0)
     rms = float(np.sqrt(np.median(variance[~bad][::37]))) if (~bad).any() else 1.0
-    moments = measure_moments(data, bad, x, y, rms, (fwhm or _FWHM) / FWHM_PER_SIGMA)
+    moments = measure_moments(
+        data, bad, x, y, rms, (fwhm or _FWHM) / FWHM_PER_SIGMA, settings.min_snr / _EASES[-1]
+    )
     index = np.flatnonzero(_stars(x, y, moments, candidates, settings))
     if index.size < _FEWEST:
         nothing = np.empty(0, np.int64)
@@ -265,10 +267,11 @@ class _Work:
 
     def one_psf(self, stamps: Stamps, covariance: Float64) -> FitState:
         """One PSF for the whole image: the best of fits that begin with fuller and with hollower cores."""
+        few = stamps.take(np.arange(min(len(stamps), _FIRST_STARS)))  # the brightest
         fits = [
             fit_stars(
-                stamps,
-                np.empty((len(stamps), 0)),
+                few,
+                np.empty((len(few), 0)),
                 *_start(covariance, hollow, self.settings),
                 self.fixed,
                 gain=self.gain,
@@ -308,13 +311,13 @@ class _Work:
         everything, chi2 = np.arange(len(stamps)), math.nan
         if settings.held_out and len(stamps) >= 3 * settings.held_out:
             judge = everything[:: settings.held_out]
-            begin = fit(np.setdiff1d(everything, judge), begin, 25)
+            begin = fit(np.setdiff1d(everything, judge), begin, 16)
             total, count = star_residuals(
                 stamps.take(judge), terms[judge], begin, self.fixed, self.gain, settings.model_error,
                 settings.sky_error * self.rms,
             )  # fmt: skip
             chi2 = float(np.median(total / np.maximum(count - _OWN_PIXELS, 1)))
-        return fit(everything, begin, 12), chi2
+        return fit(everything, begin, 8), chi2
 
 
 def _stars(
@@ -329,7 +332,7 @@ def _stars(
     radius = 8.0 * float(np.nanmedian(moments.size[usable]))
     crowd = crowding(x, y, np.nan_to_num(moments.flux), radius)
     star: Bools = np.zeros(len(x), bool)
-    for ease in (1.0, 2.0, 4.0):
+    for ease in _EASES:
         star = select_stars(
             moments.x, moments.y, moments.size, moments.snr,
             usable & (crowd < settings.max_neighbours * ease), min_snr=settings.min_snr / ease,
