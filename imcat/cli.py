@@ -130,8 +130,8 @@ def run(
     INPUT is any mix of folders, files and globs: SDSS frames, CSST level-1
     files, or generic tiles as TOML files.
     """
-    # This version has neither model fits nor a classification: leaving them out changes nothing.
-    del no_models, no_classify
+    # This version has no classification: leaving it out changes nothing.
+    del no_classify
     if verbose:
         _log_to_stderr()
     _single_threaded_libraries()
@@ -143,7 +143,7 @@ def run(
         out,
         survey=survey,
         bands=bands,
-        config=_configuration(config_file, detector, min_score),
+        config=_configuration(config_file, detector, min_score, no_models),
         workers=workers,
         scheduler=scheduler,
         resume=resume,
@@ -365,11 +365,17 @@ def _in_one_line(error: click.ClickException) -> str:
     return f"{text[:1].lower()}{text[1:]} ({command} --help explains)"
 
 
-def _configuration(path: str | None, detector: str | None, min_score: float | None) -> Config:
+def _configuration(
+    path: str | None, detector: str | None, min_score: float | None, no_models: bool = False
+) -> Config:
     from imcat.config import Config
 
     config = Config.from_toml(path) if path else Config()
-    given: dict[str, Any] = {"detector": detector, "min_score": min_score}
+    given: dict[str, Any] = {
+        "detector": detector,
+        "min_score": min_score,
+        "fit_models": False if no_models else None,
+    }
     return config.replace(**{name: value for name, value in given.items() if value is not None})
 
 

@@ -24,8 +24,10 @@ from typing import Any, TypeVar
 from imcat.align.settings import AlignSettings
 from imcat.detect.settings import DetectSettings
 from imcat.errors import ConfigError
+from imcat.measure.model_settings import ModelSettings
 from imcat.measure.settings import MeasureSettings
 from imcat.noise.settings import NoiseSettings
+from imcat.psf.settings import StarPsfSettings
 from imcat.simulate.settings import SimulateSettings
 from imcat.surveys.settings import SurveySettings
 
@@ -72,6 +74,8 @@ class Config:
         Engine that finds the sources: ``threshold`` or ``network``.
     min_score : float
         Sources with a smaller `detection_score` are left out, 0 to 1.
+    fit_models : bool
+        Whether PSF and galaxy models are fitted.
     surveys : SurveySettings
         How files become tiles.
     noise : NoiseSettings
@@ -82,16 +86,23 @@ class Config:
         Finding sources.
     measure : MeasureSettings
         Measuring them.
+    psf : StarPsfSettings
+        The PSF from stars.
+    models : ModelSettings
+        PSF and galaxy models.
     """
 
     bands: tuple[str, ...] | None = None
     detector: str = "threshold"
     min_score: float = 0.0
+    fit_models: bool = True
     surveys: SurveySettings = field(default_factory=SurveySettings)
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     align: AlignSettings = field(default_factory=AlignSettings)
     detect: DetectSettings = field(default_factory=DetectSettings)
     measure: MeasureSettings = field(default_factory=MeasureSettings)
+    psf: StarPsfSettings = field(default_factory=StarPsfSettings)
+    models: ModelSettings = field(default_factory=ModelSettings)
 
     def __post_init__(self) -> None:
         if self.bands is not None:

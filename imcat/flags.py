@@ -61,6 +61,9 @@ class SourceFlag(IntFlag):
     INTERPOLATED = 2048
     HALO = 4096
     COSMIC_RAY = 8192
+    MODEL_NOT_CONVERGED = 16384
+    MODEL_AT_BOUND = 32768
+    MODEL_FALLBACK = 65536
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,9 @@ SOURCE_FLAGS: tuple[FlagInfo, ...] = tuple(
         SourceFlag.INTERPOLATED: "An interpolated pixel lies in the source's footprint.",
         SourceFlag.HALO: "The detection lies in the halo or on a spike of a much brighter source.",
         SourceFlag.COSMIC_RAY: "Sharper than the PSF or hit by a masked cosmic ray in this band.",
+        SourceFlag.MODEL_NOT_CONVERGED: "A model fit ran out of steps; its last stable state stands.",
+        SourceFlag.MODEL_AT_BOUND: "A parameter of the galaxy model lies on its bound.",
+        SourceFlag.MODEL_FALLBACK: "The galaxy model could not be fitted; the point source stands for it.",
     }.items()
 )
 

@@ -1,6 +1,6 @@
 """The map: one tile in, one catalogue out.
 
-    tile → background, detection → sources → measurement → catalogue
+    tile → background, detection → sources → measurement → PSF, models → catalogue
 
 `catalogue_tile` is a pure function of the tile's pixels, the configuration and
 the weights: the same bytes everywhere, whatever the number of threads.
@@ -18,22 +18,28 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from imcat import __version__
-from imcat.align import GridMap, map_grids
+from imcat.align import GridMap, map_grids, transform_positions
 from imcat.catalogue import Catalogue
 from imcat.config import Config
 from imcat.detect import Combiner, Detections, Plane, band_weights, detect_threshold, measure_psf_fwhm
 from imcat.errors import InputError, UsageError
-from imcat.flags import SourceFlag
+from imcat.flags import PixelFlag, SourceFlag
 from imcat.measure import Layer, Measurements, measure_sources
 from imcat.measure.columns import source_columns
-from imcat.measure.occupied import occupied
+from imcat.measure.model_columns import model_columns, model_offsets
+from imcat.measure.model_stage import ModelSources, model_sources
+from imcat.measure.models import ModelFits
+from imcat.measure.occupied import native_labels, occupied
 from imcat.measure.views import pixel_to_sky
 from imcat.noise import NoiseModel, measure_covariance, measure_noise
 from imcat.products import ImageProduct, make_images, tile_preview
 from imcat.psf import FWHM_PER_SIGMA
+from imcat.psf.exposure_psf import ExposurePsf, measure_exposure_psf
 from imcat.schema import Schema
+from imcat.surveys.calibration import calibration_radius
 from imcat.surveys.extinction import band_extinction, ebv_from_maps
 from imcat.tile import Band, Exposure, Tile
+from imcat.window import Window
 
 if TYPE_CHECKING:
     from imcat.evaluate.overview import Preview
@@ -128,7 +134,8 @@ def process_tile(
         found = _detect(tile, prepared, config, pool)
         prepared = _with_blank_sky(tile, prepared, found, config, pool, warnings)
         measured = _measure(tile, prepared, found, config, pool)
-    catalogue = _catalogue(tile, prepared, found, measured, config)
+        fitted = _fit(tile, prepared, found, measured, config, pool, warnings) if config.fit_models else None
+    catalogue = _catalogue(tile, prepared, found, measured, fitted, config)
     return TileResult(
         catalogue,
         warnings,
@@ -265,12 +272,96 @@ def _measure(
     config: Config,
     pool: Executor | None,
 ) -> Measurements:
+    layers = _layers(tile, prepared, config)
+    return measure_sources(layers, tile.reference_exposure, found, config.measure, pool)
+
+
+def _layers(tile: Tile, prepared: Sequence[PreparedExposure], config: Config) -> list[Layer]:
+    """The exposures as measurements want them."""
     weights = band_weights({band.name: band.wavelength for band in tile.bands}, config.detect)
-    layers = [
+    return [
         Layer(p.band.name, p.exposure, p.noise, p.grid, p.fwhm / FWHM_PER_SIGMA, weights[p.band.name])
         for p in prepared
     ]
-    return measure_sources(layers, tile.reference_exposure, found, config.measure, pool)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """PSFs, one for each exposure, and what was fitted with them."""
+
+    psfs: list[ExposurePsf]
+    models: ModelFits
+
+
+def _fit(
+    tile: Tile,
+    prepared: Sequence[PreparedExposure],
+    found: Detections,
+    measured: Measurements,
+    config: Config,
+    pool: Executor | None,
+    warnings: list[str],
+) -> Fitted:
+    """The PSF of every exposure, then point sources and galaxies."""
+    psfs = _map(partial(_psf, tile, found, measured, config), prepared, pool)
+    for p, psf in zip(prepared, psfs, strict=True):
+        if psf.method == "assumed":
+            warnings.append(
+                f"{p.exposure.name}: too few stars to measure the PSF; PSF and model fluxes take a Moffat profile of "
+                f"{psf.mixture.fwhm * p.pixel:.3g} arcsec"
+            )
+    # A centroid that failed says nothing, the detection's place does.
+    sources = ModelSources(
+        x=measured.x, y=measured.y, size=measured.half_light, snr=found.snr, parent=found.parent
+    )
+    layers = _layers(tile, prepared, config)
+    models = model_sources(layers, psfs, tile.reference_exposure, sources, config.models, pool)
+    return Fitted(psfs, models)
+
+
+def _psf(
+    tile: Tile, found: Detections, measured: Measurements, config: Config, p: PreparedExposure
+) -> ExposurePsf:
+    """The PSF of one exposure."""
+    reference, exposure = tile.reference_exposure, p.exposure
+    whole = Window.whole(exposure.shape)
+    cutout = p.noise.read(exposure, whole)
+    x, y = transform_positions(reference.wcs, exposure.wcs, measured.x, measured.y)
+    circle = calibration_radius(tile.survey)
+    return measure_exposure_psf(
+        cutout.data, cutout.variance, cutout.bad | ((cutout.mask & np.uint16(PixelFlag.SATURATED)) != 0), x, y,
+        labels=native_labels(found.footprints, reference, exposure, whole),
+        gain=exposure.gain, fwhm=p.fwhm / p.pixel, given=exposure.psf,
+        circle=None if circle is None else circle / p.pixel, settings=config.psf,
+    )  # fmt: skip
+
+
+def _with_models(
+    tile: Tile, measured: Measurements, fitted: Fitted, columns: dict[str, Any]
+) -> dict[str, Any]:
+    """Columns with those of the fits, and the positions of those that converged."""
+    reference = tile.band_names.index(tile.reference)
+    columns = columns | model_columns(fitted.models, tile.band_names, reference)
+    good, source = model_offsets(fitted.models, reference)
+    _, _, jacobian = pixel_to_sky(tile.reference_exposure.wcs, measured.x, measured.y)
+    offset = np.stack([fitted.models.xi, fitted.models.eta], axis=1)
+    step = np.einsum("nij,nj->ni", np.linalg.inv(jacobian), np.where(good[:, None], offset, 0.0))
+    x, y = measured.x + step[:, 0], measured.y + step[:, 1]
+    ra, dec, _ = pixel_to_sky(tile.reference_exposure.wcs, x, y)
+    covariance = np.where(good[:, None, None], fitted.models.position_covariance, measured.covariance)
+    rows = tile.primary_rows
+    return columns | {
+        "x": x,
+        "y": y,
+        "ra": np.where(good, ra, columns["ra"]),
+        "dec": np.where(good, dec, columns["dec"]),
+        "ra_err": np.sqrt(covariance[:, 0, 0]),
+        "dec_err": np.sqrt(covariance[:, 1, 1]),
+        "ra_dec_cov": covariance[:, 0, 1],
+        "position_source": np.where(good, source, columns["position_source"]),
+        "flags": columns["flags"] | fitted.models.flags,
+        "is_primary": columns["is_primary"] if rows is None else (y >= rows[0]) & (y < rows[1]),
+    }
 
 
 def _catalogue(
@@ -278,11 +369,14 @@ def _catalogue(
     prepared: Sequence[PreparedExposure],
     found: Detections,
     measured: Measurements,
+    fitted: Fitted | None,
     config: Config,
 ) -> Catalogue:
     bands = {band.name: band.wavelength for band in tile.bands}
     apertures = config.measure.apertures
     columns = source_columns(tile, found, measured, apertures, _extinction(tile, config))
+    if fitted is not None:
+        columns = _with_models(tile, measured, fitted, columns)
     first = {p.band.name: p for p in reversed(prepared)}
     meta: dict[str, Any] = {
         "tile": tile.name,
@@ -299,6 +393,11 @@ def _catalogue(
         "noise_correlation": {name: _rounded(first[name].noise.covariance.total) for name in bands},
         "psf_fwhm": {name: _rounded(first[name].fwhm) for name in bands},
     }
+    if fitted is not None:
+        psfs = {p.band.name: psf for p, psf in reversed(list(zip(prepared, fitted.psfs, strict=True)))}
+        meta["psf_method"] = {name: psfs[name].method for name in bands}
+        meta["psf_stars"] = {name: psfs[name].stars for name in bands}
+        meta["psf_chi2"] = {name: _rounded(psfs[name].quality) for name in bands}
     return Catalogue.build(columns, Schema(bands, apertures), meta)
 
 

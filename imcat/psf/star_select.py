@@ -9,13 +9,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from imcat.psf.width import half_sample_mode
-
 __all__ = ["Moments", "crowding", "measure_moments", "select_stars"]
 
 Float64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
+_WINDOW = 0.05  # of the logarithm of the size: stars of one image scatter less, galaxies far more
 _REACH = 10  # pixels around a source in which its moments are taken
 _FEWEST = 3  # sources of which a locus can be told
 _STEPS = 4  # of clipping the locus
@@ -209,6 +208,14 @@ def crowding(x: Float64, y: Float64, flux: Float64, radius: float) -> Float64:
     return np.where(place, result / np.where(place, flux, 1.0), np.inf)
 
 
+def _densest(values: Float64) -> float:
+    """Middle of the densest window of `_WINDOW` on either side; of equals, the lowest."""
+    ordered = np.sort(values)
+    count = np.searchsorted(ordered, ordered + _WINDOW, "right") - np.searchsorted(ordered, ordered - _WINDOW)
+    best = ordered[int(np.argmax(count))]
+    return float(np.median(ordered[np.abs(ordered - best) <= _WINDOW]))
+
+
 def select_stars(
     x: Float64,
     y: Float64,
@@ -255,7 +262,7 @@ def select_stars(
         error = np.hypot(floor, 1.0 / snr)
     if good.sum() < _FEWEST:
         return good & False
-    centre, spread = half_sample_mode(log[good]), 0.12
+    centre, spread = _densest(log[good]), 0.12
     level = np.full(len(x), centre)
     star = good & (np.abs(log - level) < spread)
     span = max(float(np.ptp(x[good])), float(np.ptp(y[good])), 1.0)

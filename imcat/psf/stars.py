@@ -19,14 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imcat.errors import ConfigError
 from imcat.psf.mixture import PsfMixture, moffat_mixture, polynomial_terms
+from imcat.psf.settings import StarPsfSettings
 from imcat.psf.star_fit import FitState, fit_stars, star_residuals
 from imcat.psf.star_select import Moments, crowding, measure_moments, select_stars
 from imcat.psf.star_stamps import Stamps, cut_stamps, joined
 from imcat.psf.width import FWHM_PER_SIGMA, half_sample_mode
 
-__all__ = ["StarPsf", "StarPsfSettings", "measure_psf"]
+__all__ = ["StarPsf", "StarPsfSettings", "first_mixture", "measure_psf"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -45,70 +45,6 @@ _EASES = (1.0, 2.0, 4.0)  # by which the demands on stars are lowered where ther
 _FWHM, _BETA = 3.5, 3.0  # pixels, and Moffat's exponent, where nothing is known
 _OWN_PIXELS = 4  # parameters of each star
 _SATURATED_CORE = 4  # bad pixels in the core of a star that is taken to be saturated
-
-
-@dataclass(frozen=True)
-class StarPsfSettings:
-    """How the PSF is measured on stars.
-
-    Attributes
-    ----------
-    min_snr : float
-        Smallest signal-to-noise ratio of a star.
-    max_stars : int
-        The brightest stars are used, at most this many.
-    max_neighbours : float
-        Largest flux of neighbours near a star, relative to its own.
-    core_widths : tuple of float
-        First guess of the core's Gaussians, in units of the PSF's standard deviation.
-    core_weights : tuple of float
-        First guess of their weights.
-    hollow : tuple of float
-        First guesses of how hollow the core is: weight that the second Gaussian takes from the first, which
-        becomes negative. A core that is flat or ringed, as that of a camera out of focus, is no sum of positive
-        Gaussians. The best fit is taken.
-    wing_widths : tuple of float
-        Widths of the Gaussians of the wings, in the same unit.
-    radius : float
-        Radius in which a star's pixels are fitted, in the same unit.
-    wing_radius : float
-        The same for the brightest stars.
-    wing_stars : int
-        How many of those.
-    degrees : tuple of int
-        Fewest stars for a variation over the image of degree 1, 2 and 3.
-    held_out : int
-        One of so many stars judges the fit; 0: none.
-    model_error : float
-        Error that a sum of Gaussians may have, as a fraction of its value.
-    sky_error : float
-        Standard deviation of the sky around stars, in units of the noise of a pixel.
-    """
-
-    min_snr: float = 40.0
-    max_stars: int = 200
-    max_neighbours: float = 0.03
-    core_widths: tuple[float, ...] = (0.7, 0.95, 1.3, 1.9, 3.2)
-    core_weights: tuple[float, ...] = (0.2, 0.35, 0.25, 0.15, 0.05)
-    hollow: tuple[float, ...] = (0.0, 0.3, 0.8)
-    wing_widths: tuple[float, ...] = (6.0, 13.0, 28.0)
-    radius: float = 13.0
-    wing_radius: float = 45.0
-    wing_stars: int = 12
-    degrees: tuple[int, int, int] = (8, 24, 100)
-    held_out: int = 5
-    model_error: float = 0.02
-    sky_error: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("min_snr", "max_neighbours", "radius", "wing_radius", "model_error", "sky_error"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"star_psf.{name} is {value}; expected a positive number")
-        if self.max_stars < 3 or self.wing_stars < 0 or self.held_out < 0 or self.held_out == 1:
-            raise ConfigError("star_psf: expected max_stars >= 3, wing_stars >= 0, held_out 0 or >= 2")
-        if not self.core_widths or min(self.core_widths + self.wing_widths) <= 0:
-            raise ConfigError("star_psf.core_widths and wing_widths: expected positive numbers")
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,22 +202,10 @@ class _Work:
         return np.ascontiguousarray(polynomial_terms(x, y, self.shape, (2, 5, 9)[degree - 1]).T)
 
     def one_psf(self, stamps: Stamps, covariance: Float64) -> FitState:
-        """One PSF for the whole image: the best of fits that begin with fuller and with hollower cores."""
+        """One PSF for the whole image."""
         few = stamps.take(np.arange(min(len(stamps), _FIRST_STARS)))  # the brightest
-        fits = [
-            fit_stars(
-                few,
-                np.empty((len(few), 0)),
-                *_start(covariance, hollow, self.settings),
-                self.fixed,
-                gain=self.gain,
-                model_error=_FIRST_ERROR,
-                sky_sigma=self.settings.sky_error * self.rms,
-                steps=15,
-            )
-            for hollow in self.settings.hollow
-        ]
-        return min(fits, key=lambda state: state.chi2)
+        sky = self.settings.sky_error * self.rms
+        return first_mixture(few, covariance, self.settings, gain=self.gain, sky_sigma=sky)
 
     def alike(self, stamps: Stamps, state: FitState) -> Bools:
         """Which stars one PSF explains within the larger error that it is allowed."""
@@ -379,13 +303,45 @@ def _degree(stars: int, settings: StarPsfSettings) -> int:
     return sum(stars >= fewest for fewest in settings.degrees)
 
 
+def first_mixture(
+    stamps: Stamps,
+    covariance: Float64,
+    settings: StarPsfSettings,
+    *,
+    gain: float = math.inf,
+    sky_sigma: float = math.inf,
+) -> FitState:
+    """One mixture for a few stars: the best of fits that begin with fuller and with hollower cores.
+
+    Parameters
+    ----------
+    stamps : Stamps
+        Their pixels.
+    covariance : float64 array, ``[3]``
+        xx, xy, yy of the core, pixels².
+    settings : StarPsfSettings
+        First guesses.
+    gain, sky_sigma : float
+        As in `imcat.psf.star_fit.fit_stars`.
+    """
+    none, fixed = np.empty((len(stamps), 0)), len(settings.wing_widths)
+    fits = [
+        fit_stars(
+            stamps, none, *_start(covariance, hollow, settings), fixed, gain=gain,
+            model_error=_FIRST_ERROR, sky_sigma=sky_sigma, steps=15,
+        )
+        for hollow in settings.hollow
+    ]  # fmt: skip
+    return min(fits, key=lambda state: state.chi2)
+
+
 def _start(covariance: Float64, hollow: float, settings: StarPsfSettings) -> tuple[Float64, Float64]:
-    """First guess: a core that falls off as stars do, and wings of a few per cent."""
+    """First guess: a core that falls off as stars do, and faint wings."""
     widths = np.array(settings.core_widths)
     core = np.array(settings.core_weights)
     core[:2] += hollow * np.array([-1.0, 1.0])
     wings = np.array(settings.wing_widths) ** -1.0
-    weights = np.concatenate([core / core.sum(), 0.03 * wings / wings.sum()])
+    weights = np.concatenate([core / core.sum(), settings.wing_weight * wings / wings.sum()])
     round_one = math.sqrt(covariance[0] * covariance[2] - covariance[1] ** 2) * np.array([1.0, 0.0, 1.0])
     covariances = np.concatenate(
         [widths[:, None] ** 2 * covariance, np.array(settings.wing_widths)[:, None] ** 2 * round_one]
@@ -395,5 +351,6 @@ def _start(covariance: Float64, hollow: float, settings: StarPsfSettings) -> tup
 
 def _places(shape: tuple[int, int]) -> tuple[Float64, Float64]:
     """Places over the image, its edges among them."""
-    y, x = np.meshgrid(np.linspace(0, shape[0] - 1, 7), np.linspace(0, shape[1] - 1, 7))
+    # Those at which `PsfMixture` looks are among them.
+    y, x = np.meshgrid(np.linspace(0, shape[0] - 1, 9), np.linspace(0, shape[1] - 1, 9))
     return x.ravel(), y.ravel()

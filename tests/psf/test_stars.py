@@ -196,7 +196,7 @@ def test_crowding_counts_neighbours() -> None:
 
 
 def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"star_psf.radius is -1; expected a positive number"):
+    with pytest.raises(ConfigError, match=r"psf.radius is -1; expected a positive number"):
         StarPsfSettings(radius=-1)
     with pytest.raises(ConfigError, match="max_stars"):
         StarPsfSettings(max_stars=1)
