@@ -157,6 +157,32 @@ def run(
 
 
 @_program.command(context_settings=_HELP)
+@click.argument("tile", metavar="TILE")
+@click.option("--positions", required=True, metavar="TABLE", help="Table with ra and dec in degrees.")
+@click.option("-o", "--out", required=True, metavar="FILE", help="The table with the fluxes added.")
+@click.option("--config", "config_file", metavar="F.toml", help="Settings.")
+def measure(tile: str, positions: str, out: str, config_file: str | None) -> int:
+    """Measure a tile at given positions (forced photometry).
+
+    TABLE is FITS, VOTable, ECSV, CSV or Parquet; its other columns pass through. With the columns model_radius
+    (arcsec), model_axis_ratio and model_angle (degrees), and model (exponential or de Vaucouleurs), model fluxes
+    are measured as well.
+    """
+    _single_threaded_libraries()
+    from imcat.scale.forced import run_forced
+
+    summary = run_forced(
+        tile, positions, out, _configuration(config_file, None, None), threads=os.cpu_count() or 1
+    )
+    for warning in summary.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(
+        f"{summary.inside} of {summary.positions} positions lie on tile {summary.tile}; written to {out}"
+    )
+    return 0
+
+
+@_program.command(context_settings=_HELP)
 @click.argument("source", metavar="OUT")
 @click.option(
     "-o",

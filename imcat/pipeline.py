@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imcat import __version__
 from imcat.align import GridMap, map_grids, transform_positions
@@ -26,11 +27,12 @@ from imcat.errors import InputError, UsageError
 from imcat.flags import PixelFlag, SourceFlag
 from imcat.measure import Layer, Measurements, measure_sources
 from imcat.measure.columns import source_columns
+from imcat.measure.forced import GivenShapes, forced_columns
 from imcat.measure.model_columns import model_columns, model_offsets
 from imcat.measure.model_stage import ModelSources, model_sources
 from imcat.measure.models import ModelFits
 from imcat.measure.occupied import native_labels, occupied
-from imcat.measure.views import pixel_to_sky
+from imcat.measure.views import pixel_to_sky, sky_to_pixel
 from imcat.noise import NoiseModel, measure_covariance, measure_noise
 from imcat.products import ImageProduct, make_images, tile_preview
 from imcat.psf import FWHM_PER_SIGMA
@@ -44,7 +46,7 @@ from imcat.window import Window
 if TYPE_CHECKING:
     from imcat.evaluate.overview import Preview
 
-__all__ = ["ImageProduct", "TileResult", "catalogue_tile", "process_tile"]
+__all__ = ["ImageProduct", "TileResult", "catalogue_tile", "measure_positions", "process_tile"]
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
@@ -143,6 +145,67 @@ def process_tile(
         make_images(images, tile, prepared, found) if images else [],
         tile_preview(tile, prepared) if preview else None,
     )
+
+
+def measure_positions(
+    tile: Tile,
+    config: Config,
+    ra: NDArray[np.float64],
+    dec: NDArray[np.float64],
+    shapes: GivenShapes | None = None,
+    *,
+    threads: int = 1,
+) -> tuple[dict[str, Any], list[str]]:
+    """Fluxes of a tile at given positions.
+
+    Parameters
+    ----------
+    tile : Tile
+        The pixels; its own sources tell the PSF, and are fitted along where they are neighbours.
+    config : Config
+        The settings.
+    ra, dec : float64 arrays ``[n]``
+        ICRS degrees; NaN where there is none.
+    shapes : GivenShapes, optional
+        Shapes, for model fluxes.
+    threads : int
+        Threads; their number does not change the result.
+
+    Returns
+    -------
+    columns : dict
+        By name, in the order of the positions.
+    warnings : list of str
+        As of `process_tile`.
+    """
+    tile = select_bands(tile, config.bands)
+    warnings = [*tile.notes, *(note for _, exposure in tile.exposures() for note in exposure.notes)]
+    reference = tile.reference_exposure
+    with _pool(threads) as pool:
+        prepared = _prepare(tile, config, pool, warnings)
+        found = _detect(tile, prepared, config, pool)
+        prepared = _with_blank_sky(tile, prepared, found, config, pool, warnings)
+        measured = _measure(tile, prepared, found, config, pool)
+        psfs = _psfs(tile, prepared, found, measured, config, pool, warnings)
+        x, y = sky_to_pixel(reference.wcs, ra, dec)
+        near = ModelSources(measured.x, measured.y, measured.half_light, found.snr, found.parent)
+        columns = forced_columns(
+            _layers(tile, prepared, config),
+            psfs,
+            reference,
+            x,
+            y,
+            near,
+            config.models,
+            config.measure,
+            shapes,
+            pool,
+        )
+    for band in tile.bands:
+        times = [exposure.mjd for exposure in band.exposures if exposure.mjd is not None]
+        if times:
+            columns[f"{band.name}_mjd"] = np.full(len(x), float(np.mean(times)))
+    return columns, warnings
 
 
 def select_bands(tile: Tile, bands: Sequence[str] | None) -> Tile:
@@ -303,13 +366,7 @@ def _fit(
     warnings: list[str],
 ) -> Fitted:
     """The PSF of every exposure, then point sources and galaxies."""
-    psfs = _map(partial(_psf, tile, found, measured, config), prepared, pool)
-    for p, psf in zip(prepared, psfs, strict=True):
-        if psf.method == "assumed":
-            warnings.append(
-                f"{p.exposure.name}: too few stars to measure the PSF; PSF and model fluxes take a Moffat profile of "
-                f"{psf.mixture.fwhm * p.pixel:.3g} arcsec"
-            )
+    psfs = _psfs(tile, prepared, found, measured, config, pool, warnings)
     # A centroid that failed says nothing, the detection's place does.
     sources = ModelSources(
         x=measured.x, y=measured.y, size=measured.half_light, snr=found.snr, parent=found.parent
@@ -317,6 +374,26 @@ def _fit(
     layers = _layers(tile, prepared, config)
     models = model_sources(layers, psfs, tile.reference_exposure, sources, config.models, pool)
     return Fitted(psfs, models)
+
+
+def _psfs(
+    tile: Tile,
+    prepared: Sequence[PreparedExposure],
+    found: Detections,
+    measured: Measurements,
+    config: Config,
+    pool: Executor | None,
+    warnings: list[str],
+) -> list[ExposurePsf]:
+    """The PSF of every exposure."""
+    psfs = _map(partial(_psf, tile, found, measured, config), prepared, pool)
+    for p, psf in zip(prepared, psfs, strict=True):
+        if psf.method == "assumed":
+            warnings.append(
+                f"{p.exposure.name}: too few stars to measure the PSF; PSF and model fluxes take a Moffat profile of "
+                f"{psf.mixture.fwhm * p.pixel:.3g} arcsec"
+            )
+    return psfs
 
 
 def _psf(

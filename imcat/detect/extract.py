@@ -13,7 +13,7 @@ from imcat.detect.segment import find_root, segment
 from imcat.detect.settings import DetectSettings
 from imcat.window import Window
 
-__all__ = ["WindowSources", "extract"]
+__all__ = ["WindowSources", "describe", "extract"]
 
 Float64 = NDArray[np.float64]
 
@@ -199,6 +199,37 @@ def extract(
     """
     labels, n = segment(combined.snr, settings)
     _grow(labels, combined.snr, settings.grow_threshold, settings.grow_steps)
+    return describe(labels, n, combined, core, shape, settings.min_snr)
+
+
+def describe(
+    labels: NDArray[np.int32],
+    n: int,
+    combined: CombinedMap,
+    core: Window,
+    shape: tuple[int, int],
+    min_snr: float,
+    peaks: NDArray[np.int64] | None = None,
+) -> WindowSources:
+    """Statistics of labelled sources of one window, and of those whose peak lies in its core the pixels.
+
+    Parameters
+    ----------
+    labels : int32 array [y, x]
+        From 1 to `n`; 0 is sky.
+    n : int
+        Number of labels.
+    combined : CombinedMap
+        The window with its margin.
+    core : Window
+        The part that this window answers for.
+    shape : (int, int)
+        Rows and columns of the tile.
+    min_snr : float
+        Smallest peak.
+    peaks : int64 array [n], optional
+        Pixel of each source's peak, ``y * columns + x`` within the window; default: its highest pixel.
+    """
     window, columns = combined.window, shape[1]
     open_edges = np.array(
         [window.y0 > 0, window.y1 < shape[0], window.x0 > 0, window.x1 < shape[1]], dtype=np.bool_
@@ -206,10 +237,12 @@ def extract(
     sums, origin, snr, at, area, group, best, size, torn = _statistics(
         labels, combined.snr, combined.numerator, combined.denominator, *combined.offset, open_edges, n
     )
+    if peaks is not None:
+        at = peaks
     peak_y, peak_x = at // max(window.shape[1], 1) + window.y0, at % max(window.shape[1], 1) + window.x0
     peak = peak_y * columns + peak_x
     mine = (core.y0 <= peak_y) & (peak_y < core.y1) & (core.x0 <= peak_x) & (peak_x < core.x1)
-    mine &= (area > 0) & (snr >= settings.min_snr)
+    mine &= (area > 0) & (snr >= min_snr)
     mx, my, xx, yy, xy = _moments(sums)
     x = np.where(np.isfinite(mx), mx + origin[:, 1] + window.x0, peak_x)
     y = np.where(np.isfinite(my), my + origin[:, 0] + window.y0, peak_y)

@@ -17,7 +17,7 @@ from imcat.detect.footprints import Footprints
 from imcat.detect.settings import DetectSettings
 from imcat.window import Window, tile_windows
 
-__all__ = ["Detections", "detect_threshold", "score"]
+__all__ = ["Detections", "detect_threshold", "merge_windows", "score"]
 
 Float64 = NDArray[np.float64]
 
@@ -117,7 +117,7 @@ def detect_threshold(
         return extract(combiner(core.grow(settings.overlap, combiner.shape)), core, combiner.shape, settings)
 
     parts = list(pool.map(search, cores) if pool is not None else map(search, cores))
-    found = _merge(parts, combiner.shape, settings)
+    found = merge_windows(parts, combiner.shape, settings)
     if settings.clean and len(found):
         gone = explained_by_halo(
             found.x, found.y, found.xx, found.yy, found.xy, found.snr, found.area,
@@ -127,7 +127,9 @@ def detect_threshold(
     return found
 
 
-def _merge(parts: Sequence[WindowSources], shape: tuple[int, int], settings: DetectSettings) -> Detections:
+def merge_windows(
+    parts: Sequence[WindowSources], shape: tuple[int, int], settings: DetectSettings
+) -> Detections:
     """Put the windows' sources into one list, in raster order of their peaks."""
 
     def joined(name: str) -> NDArray[Any]:

@@ -44,7 +44,7 @@ def band_fluxes(  # type: ignore[no-untyped-def]
         poisson |= np.isfinite(stack.gain[images[s]])
     model[:] = 0.0
     flux[:] = 0.0
-    for turn in range(_TURNS if poisson else 1):
+    for _ in range(_TURNS if poisson else 1):
         weigh(stack, members, images, offset, model, weight, residual, True)
         normal_equations(
             stack, members, images, slot, 1, offset, start, other, columns[:1], weight, residual, par,

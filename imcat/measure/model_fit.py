@@ -240,7 +240,7 @@ def fit_members(  # type: ignore[no-untyped-def]
         for a in range(p):
             frozen[k, a] = a >= nb
     model[:] = 0.0
-    for turn in range(2):
+    for _ in range(2):
         weigh(stack, members, images, offset, model, weight, residual, True)
         normal_equations(
             stack, members, images, slot, nb, offset, start, other, columns, weight, residual, par, own, right, pair,

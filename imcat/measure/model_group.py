@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from imcat.measure.model_bands import fit_band
 from imcat.measure.model_blend import layout, overlaps
 from imcat.measure.model_errors import covariances, noise_products
-from imcat.measure.model_fit import chi_squared, draw_members, fit_members
+from imcat.measure.model_fit import chi_squared, fit_members
 
 __all__ = [
     "DE_VAUCOULEURS_KIND",

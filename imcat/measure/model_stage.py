@@ -174,6 +174,7 @@ def _within_circles(
         fits,
         psf_flux=fits.psf_flux * share, psf_variance=fits.psf_variance * share**2,
         model_flux=fits.model_flux * share, model_variance=fits.model_variance * share**2,
+        profile_flux=fits.profile_flux * share[:, None], profile_variance=fits.profile_variance * share[:, None] ** 2,
         cmodel_flux=fits.cmodel_flux * share, cmodel_variance=fits.cmodel_variance * share**2,
         sersic_flux=fits.sersic_flux * share, sersic_variance=fits.sersic_variance * share**2,
     )  # fmt: skip

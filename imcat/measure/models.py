@@ -102,6 +102,8 @@ class ModelFits:
         The better one in the bands of the shapes: 0 exponential, 1 de Vaucouleurs; -1: none.
     model_flux, model_variance, model_chi2 : float64 ``[n, b]``
         Flux of that profile.
+    profile_flux, profile_variance : float64 ``[n, b, 2]``
+        Fluxes of the exponential and of the de Vaucouleurs profile.
     cmodel_flux, cmodel_variance, fracdev : float64 ``[n, b]``
         Flux of the mix of both profiles that fits best in each band, and the share of de Vaucouleurs.
     sersic_index, sersic_index_err : float64 ``[n]``
@@ -129,6 +131,8 @@ class ModelFits:
     model_flux: Float64
     model_variance: Float64
     model_chi2: Float64
+    profile_flux: Float64
+    profile_variance: Float64
     cmodel_flux: Float64
     cmodel_variance: Float64
     fracdev: Float64
@@ -247,7 +251,8 @@ def _shape(par: Float64, covariance: Float64, known: NDArray[np.bool_]) -> Shape
 
     def error(*slope: Float64) -> Float64:
         s = np.stack(slope, axis=1)
-        return np.sqrt(np.maximum(np.einsum("ni,nij,nj->n", s, covariance, s), 0.0))
+        variance: Float64 = np.einsum("ni,nij,nj->n", s, covariance, s)
+        return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
 
     length = error(zero, cosine, sine)
     # An angle is uniform at worst: over 180 degrees, an rms of 52.
@@ -261,13 +266,13 @@ def _shape(par: Float64, covariance: Float64, known: NDArray[np.bool_]) -> Shape
 
 def _results(fitted: Fitted, snr: Float64, rules: Rules, used: list[int]) -> ModelFits:
     """Columns from what the kernels leave."""
-    n, b = fitted.pixels.shape
+    n = len(fitted.pixels)
     seen = fitted.pixels > 0
     row = np.arange(n)
     better = fitted.better.astype(np.int64)
     kind = np.where(fitted.extended, 1 + better, 0)
-    some = seen[:, used].any(axis=1)
-    deep = (snr >= rules.sersic_snr) & (fitted.status[3] >= 0) & some
+    some: NDArray[np.bool_] = np.asarray(np.any(seen[:, used], axis=1))
+    deep = some & (snr >= rules.sersic_snr) & (fitted.status[3] >= 0)
 
     def flux(values: Float64, where: NDArray[np.bool_] = seen) -> Float64:
         return np.where(where, values, np.nan)
@@ -278,7 +283,7 @@ def _results(fitted: Fitted, snr: Float64, rules: Rules, used: list[int]) -> Mod
     flags[(tried & 1).any(axis=0)] |= int(SourceFlag.MODEL_NOT_CONVERGED)
     flags[(status[1 + better, row] & 2) > 0] |= int(SourceFlag.MODEL_AT_BOUND)
     flags[~some] |= int(SourceFlag.MODEL_FALLBACK)
-    known = some & np.isfinite(fitted.model_flux[:, used]).any(axis=1)
+    known: NDArray[np.bool_] = some & np.isfinite(fitted.model_flux[:, used]).any(axis=1)
     sersic = deep[:, None] & seen
     # No error for an index on its bound.
     index_error = np.exp(fitted.par[3, :, 5]) * np.sqrt(
@@ -294,6 +299,8 @@ def _results(fitted: Fitted, snr: Float64, rules: Rules, used: list[int]) -> Mod
         model=np.where(known, fitted.better, -1).astype(np.int8),
         model_flux=flux(fitted.model_flux), model_variance=flux(fitted.model_variance),
         model_chi2=flux(fitted.model_chi2),
+        profile_flux=np.stack([flux(fitted.flux[k]) for k in (1, 2)], axis=-1),
+        profile_variance=np.stack([flux(fitted.variance[k]) for k in (1, 2)], axis=-1),
         cmodel_flux=flux(fitted.cmodel_flux), cmodel_variance=flux(fitted.cmodel_variance),
         fracdev=flux(fitted.fracdev),
         sersic_index=np.where(deep, np.exp(fitted.par[3, :, 5]), np.nan),

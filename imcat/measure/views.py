@@ -16,7 +16,7 @@ from imcat.noise import NoiseModel, SkyCutout
 from imcat.tile import Exposure
 from imcat.window import Window
 
-__all__ = ["Layer", "View", "open_views", "pixel_to_sky"]
+__all__ = ["Layer", "View", "open_views", "pixel_to_sky", "sky_to_pixel"]
 
 Float64 = NDArray[np.float64]
 
@@ -149,6 +149,27 @@ def pixel_to_sky(wcs: object, x: Float64, y: Float64) -> tuple[Float64, Float64,
         jacobian[:, 0, column] = turn * cos * 3600
         jacobian[:, 1, column] = (dec[a] - dec[b]) * 3600
     return ra[:n], dec[:n], jacobian
+
+
+def sky_to_pixel(wcs: object, ra: Float64, dec: Float64) -> tuple[Float64, Float64]:
+    """Pixels of sky positions; NaN where the projection does not reach.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        Of the image.
+    ra, dec : float64 arrays [n]
+        ICRS degrees.
+    """
+    x, y = np.full(len(ra), np.nan), np.full(len(ra), np.nan)
+    with np.errstate(invalid="ignore"):
+        good = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
+    if good.any():
+        try:
+            x[good], y[good] = wcs.all_world2pix(ra[good], dec[good], 0, quiet=True)  # type: ignore[attr-defined]
+        except Exception:  # wcslib raises one of many types where a projection cannot reach a point
+            x[good], y[good] = wcs.wcs_world2pix(ra[good], dec[good], 0)  # type: ignore[attr-defined]
+    return x, y
 
 
 def open_views(

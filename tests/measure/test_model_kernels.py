@@ -19,7 +19,6 @@ JACOBIAN = np.array([[-2.4, 0.3], [0.2, 2.6]])
 
 
 def _stack(side: int, psf: PsfMixture) -> Stack:
-    k = len(psf)
     return Stack(
         np.zeros(side * side, np.float32), np.ones(side * side, np.float32), np.zeros((1, 1), np.int64),
         np.array([[[0, 0, side, side]]]), np.array([[side / 2 - 0.3]]), np.array([[side / 2 + 0.2]]),
@@ -50,7 +49,9 @@ def _columns(stack: Stack, place: Float64, shape: Float64, profile: Float64, col
         moffat_mixture(3.3, 3.0, (0.05, 0.02)),
         moffat_mixture(1.6, 3.0),
         PsfMixture(
-            np.array([0.7, 0.3]), np.array([[1.4, 0.2, 1.1], [6.0, -1.0, 5.0]]), offsets=np.array([[-0.3, 0.3], [0.7, -0.7]])
+            np.array([0.7, 0.3]),
+            np.array([[1.4, 0.2, 1.1], [6.0, -1.0, 5.0]]),
+            offsets=np.array([[-0.3, 0.3], [0.7, -0.7]]),
         ),
     ],
     ids=["wide", "sharp", "off-centre"],
@@ -67,7 +68,14 @@ def test_images_are_those_of_the_renderer(
         mine = _columns(stack, place, _parameters(radius, ratio, angle), classical_profiles()[kind], 6)[0]
         image = np.zeros((side, side))
         source = ellipses(
-            [0], [[1.0]], [radius], [ratio], [angle], sersic_mixture((1.0, 4.0)[kind]), xi=place[0], eta=place[1]
+            [0],
+            [[1.0]],
+            [radius],
+            [ratio],
+            [angle],
+            sersic_mixture((1.0, 4.0)[kind]),
+            xi=place[0],
+            eta=place[1],
         )
         draw(image, source, 0, stack.x[0], stack.y[0], JACOBIAN, psf, floor=1e-12)
         assert np.abs(mine.reshape(side, side) - image).max() < 1e-4 * image.max()
@@ -84,7 +92,8 @@ def test_derivatives_are_those_of_the_image(radius: float) -> None:
             step[k] = 1e-4
             up, down = p + step, p - step
             numerical = (
-                _columns(stack, up[:2], up[2:], profile, 6)[0] - _columns(stack, down[:2], down[2:], profile, 6)[0]
+                _columns(stack, up[:2], up[2:], profile, 6)[0]
+                - _columns(stack, down[:2], down[2:], profile, 6)[0]
             ) / 2e-4
             np.testing.assert_allclose(columns[k + 1], numerical, atol=1e-6 * np.abs(numerical).max())
 

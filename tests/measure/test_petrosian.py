@@ -86,7 +86,9 @@ def test_a_small_source_is_measured_with_its_psf(make_view: MakeView) -> None:
     found = _measure([view], n, limit=29.0)
     # Of a large image of the PSF with small pixels.
     # Light is spread evenly over a pixel that a circle cuts: the pixel acts a second time.
-    fine = galsim.Convolve(psf, galsim.Pixel(1.0), galsim.Pixel(1.0)).drawImage(nx=1201, ny=1201, scale=0.05, method="no_pixel")
+    fine = galsim.Convolve(psf, galsim.Pixel(1.0), galsim.Pixel(1.0)).drawImage(
+        nx=1201, ny=1201, scale=0.05, method="no_pixel"
+    )
     v, u = np.mgrid[-600:601, -600:601] * 0.05
     distance, light = np.hypot(u, v), fine.array
     inside = np.array([light[distance < r].sum() for r in np.linspace(0.5, 30, 600)])

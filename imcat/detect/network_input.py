@@ -1,0 +1,254 @@
+"""What the detection network sees of a window: each band in units of its own noise, and sums of them.
+
+Any set of bands will do. A band is described by three numbers (wavelength, width of the PSF, depth),
+and what the sums are weighted with follows from the same numbers, so that nothing knows of filters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from imcat.align.resample import KERNEL_MARGIN, align
+from imcat.detect.combine import CombinedMap, Plane, gaussian_kernel, matched_filter
+from imcat.psf import FWHM_PER_SIGMA
+from imcat.window import Window
+
+__all__ = ["FEATURES", "BandPlanes", "BandSet", "NetworkInput", "WindowReader", "features"]
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+#: Powers of wavelength with which a source's flux density goes, for the sums of the bands: hot stars and
+#: quasars, the typical faint source, galaxies whose 4000 Å break lies among the bands.
+_SLOPES = (0.0, 1.5, 3.5)
+_MAIN = 1  # of them the one that is filtered and gives the signal-to-noise ratio
+
+#: Maps that `features` makes: the sums, the filtered main sum, the share of the data that is there.
+FEATURES = len(_SLOPES) + 2
+
+_PIVOT = 6000.0  # Å: middle of the optical range, to centre the logarithm
+_TYPICAL_FWHM = 3.0  # pixels: likewise
+_FAINTEST = 1e-3  # share of a band in the sum, below which its exact value tells nothing
+
+
+@dataclass(frozen=True, eq=False)
+class BandPlanes:
+    """The exposures of one band.
+
+    Attributes
+    ----------
+    wavelength : float
+        Å.
+    fwhm : float
+        Of the PSF, reference pixels.
+    planes : tuple of Plane
+        Their weights are not used.
+    """
+
+    wavelength: float
+    fwhm: float
+    planes: tuple[Plane, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class BandSet:
+    """What describes a set of bands; arrays ``[bands]`` in any order.
+
+    Attributes
+    ----------
+    wavelength : float64
+        Å.
+    fwhm : float64
+        Of the PSF, reference pixels.
+    noise : float64
+        Typical noise of a reference pixel, nJy.
+    """
+
+    wavelength: Float64
+    fwhm: Float64
+    noise: Float64
+
+    @property
+    def weights(self) -> Float64:
+        """Weights of the bands in noise units, ``[sums, bands]``; the squares of a row sum to one."""
+        slopes = np.array(_SLOPES)[:, None]
+        signal = (self.wavelength / _PIVOT) ** slopes / self.noise
+        return np.asarray(signal / np.sqrt((signal**2).sum(axis=1, keepdims=True)))
+
+    @property
+    def main_fwhm(self) -> float:
+        """FWHM of the main sum's PSF, reference pixels."""
+        return float((self.weights[_MAIN] ** 2 * self.fwhm).sum())
+
+    def conditions(self) -> tuple[Float32, Float32]:
+        """Numbers that the network is conditioned with: of each band ``[bands, 3]``, of the set ``[2]``."""
+        share = np.log(np.maximum(self.weights[_MAIN] ** 2, _FAINTEST))
+        bands = np.stack(
+            [2 * np.log(self.wavelength / _PIVOT), np.log(self.fwhm / _TYPICAL_FWHM), 0.5 * share + 1], axis=1
+        )
+        # Bands that take part: one over the sum of the squared shares.
+        number = 1 / (self.weights[_MAIN] ** 4).sum()
+        whole = np.array([np.log(self.main_fwhm / _TYPICAL_FWHM), np.log(number) - 0.5])
+        return bands.astype(np.float32), whole.astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkInput:
+    """One window as the network sees it.
+
+    Attributes
+    ----------
+    signal : float32 array [bands, y, x]
+        Sky-subtracted pixels in units of their noise, 0 without data.
+    valid : float32 array [bands, y, x]
+        1 with data, 0 without.
+    maps : float32 array [FEATURES, y, x]
+        See `features`.
+    combined : CombinedMap
+        The main sum as the other engine has it; numerator and denominator are in units of noise.
+    """
+
+    signal: Float32
+    valid: Float32
+    maps: Float32
+    combined: CombinedMap
+
+
+@njit(cache=True, nogil=True)
+def _add(data, variance, area, numerator, denominator):  # type: ignore[no-untyped-def]
+    """Add ``d / v`` and ``1 / v`` of one exposure, in units per reference pixel."""
+    a = np.float32(area)
+    for y in range(data.shape[0]):
+        for x in range(data.shape[1]):
+            v = variance[y, x]
+            if v > 0:
+                inverse = np.float32(1) / (v * a)
+                numerator[y, x] += inverse * data[y, x]
+                denominator[y, x] += inverse / a
+
+
+@njit(cache=True, nogil=True)
+def _normalise(numerator, denominator, valid):  # type: ignore[no-untyped-def]
+    """Turn weighted sums into units of their noise, in place."""
+    for y in range(numerator.shape[0]):
+        for x in range(numerator.shape[1]):
+            d = denominator[y, x]
+            if d > 0:
+                numerator[y, x] /= np.sqrt(d)
+                valid[y, x] = 1
+            else:
+                numerator[y, x] = 0
+                valid[y, x] = 0
+
+
+@njit(cache=True, nogil=True)
+def _sums(signal, valid, weights, main, out, numerator, denominator):  # type: ignore[no-untyped-def]
+    """Sums of the bands in units of their noise; of the main one numerator and denominator too."""
+    sums, bands = weights.shape
+    rows, columns = signal.shape[1:]
+    for y in range(rows):
+        for k in range(sums):
+            above, below = out[k, y], out[sums + 1, y]
+            above[:] = 0
+            below[:] = 0
+            for b in range(bands):
+                w = weights[k, b]
+                s, v = signal[b, y], valid[b, y]
+                for x in range(columns):
+                    above[x] += w * s[x] * v[x]
+                    below[x] += w * w * v[x]
+            if k == main:
+                numerator[y, :] = above
+                denominator[y, :] = below
+            for x in range(columns):
+                above[x] = above[x] / np.sqrt(below[x]) if below[x] > 0 else np.float32(0)
+        out[sums + 1, y] = denominator[y]
+
+
+def features(
+    signal: Float32, valid: Float32, bands: BandSet, noise_scale: float = 1.0
+) -> tuple[Float32, Float32, Float32]:
+    """Sums of the bands for sources of several colours, and the main one filtered with the PSF.
+
+    Parameters
+    ----------
+    signal, valid : float32 arrays [bands, y, x]
+        See `NetworkInput`.
+    bands : BandSet
+        Their description, in the same order.
+    noise_scale : float
+        Noise that the filtered sum has in blank sky, where it is not 1.
+
+    Returns
+    -------
+    maps : float32 array [FEATURES, y, x]
+        Sums in units of their noise, filtered main sum, share of the data that is there.
+    numerator, denominator : float32 arrays [y, x]
+        Of the main sum.
+    """
+    shape = signal.shape[1:]
+    maps = np.empty((FEATURES, *shape), np.float32)
+    numerator, denominator = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    _sums(signal, valid, bands.weights.astype(np.float32), _MAIN, maps, numerator, denominator)
+    kernel = gaussian_kernel(bands.main_fwhm / FWHM_PER_SIGMA)
+    scale = np.float32(1 / noise_scale)
+    matched_filter(numerator, denominator, kernel, scale, False, 0, 0, maps[len(_SLOPES)])
+    return maps, numerator, denominator
+
+
+class WindowReader:
+    """Makes the network's input of any window of a tile.
+
+    Parameters
+    ----------
+    bands : sequence of BandPlanes
+        In any order.
+    shape : (int, int)
+        Rows and columns of the reference grid.
+    noise_scale : float
+        Noise that the filtered sum has in blank sky (`Combiner.noise_scale`).
+    """
+
+    def __init__(self, bands: Sequence[BandPlanes], shape: tuple[int, int], noise_scale: float = 1.0) -> None:
+        self.planes = tuple(bands)
+        self.shape = shape
+        self.noise_scale = noise_scale
+        self.bands = BandSet(
+            np.array([band.wavelength for band in bands], dtype=float),
+            np.array([band.fwhm for band in bands], dtype=float),
+            np.array([_typical_noise(band.planes) for band in bands]),
+        )
+
+    def read(self, window: Window) -> tuple[Float32, Float32]:
+        """Signal and validity of every band in a window of the reference grid, ``[bands, y, x]``."""
+        signal = np.zeros((len(self.planes), *window.shape), np.float32)
+        valid = np.zeros_like(signal)
+        for b, band in enumerate(self.planes):
+            for plane in band.planes:
+                native = plane.grid.native_window(window, 0 if plane.grid.identity else KERNEL_MARGIN)
+                if native.empty:
+                    continue
+                cutout = plane.noise.read(plane.exposure, native)
+                data, variance = align(cutout.data, cutout.variance, native, plane.grid, window)
+                _add(data, variance, plane.area, signal[b], valid[b])
+            _normalise(signal[b], valid[b], valid[b])
+        return signal, valid
+
+    def __call__(self, window: Window) -> NetworkInput:
+        """Read a window and make its sums."""
+        signal, valid = self.read(window)
+        maps, numerator, denominator = features(signal, valid, self.bands, self.noise_scale)
+        combined = CombinedMap(window, numerator, denominator, (0, 0), maps[len(_SLOPES)])
+        return NetworkInput(signal, valid, maps, combined)
+
+
+def _typical_noise(planes: Sequence[Plane]) -> float:
+    """Noise of a reference pixel in the weighted mean of exposures, nJy."""
+    inverse = sum(1 / (plane.area * max(plane.noise.rms, 1e-30)) ** 2 for plane in planes)
+    return 1 / math.sqrt(inverse)
