@@ -385,8 +385,13 @@ def _psfs(
     pool: Executor | None,
     warnings: list[str],
 ) -> list[ExposurePsf]:
-    """The PSF of every exposure."""
-    psfs = _map(partial(_psf, tile, found, measured, config), prepared, pool)
+    """The PSF of every exposure; the reference exposure tells which sources are stars, as the deepest image does."""
+    measure = partial(_psf, tile, found, measured, config)
+    first = next(k for k, p in enumerate(prepared) if p.exposure is tile.reference_exposure)
+    of_reference = measure(None, prepared[first])
+    others = [p for k, p in enumerate(prepared) if k != first]
+    psfs = _map(partial(measure, of_reference.locus), others, pool)
+    psfs.insert(first, of_reference)
     for p, psf in zip(prepared, psfs, strict=True):
         if psf.method == "assumed":
             warnings.append(
@@ -397,9 +402,14 @@ def _psfs(
 
 
 def _psf(
-    tile: Tile, found: Detections, measured: Measurements, config: Config, p: PreparedExposure
+    tile: Tile,
+    found: Detections,
+    measured: Measurements,
+    config: Config,
+    candidates: NDArray[np.bool_] | None,
+    p: PreparedExposure,
 ) -> ExposurePsf:
-    """The PSF of one exposure."""
+    """The PSF of one exposure, on those candidates for stars."""
     reference, exposure = tile.reference_exposure, p.exposure
     whole = Window.whole(exposure.shape)
     cutout = p.noise.read(exposure, whole)
@@ -407,7 +417,7 @@ def _psf(
     circle = calibration_radius(tile.survey)
     return measure_exposure_psf(
         cutout.data, cutout.variance, cutout.bad | ((cutout.mask & np.uint16(PixelFlag.SATURATED)) != 0), x, y,
-        labels=native_labels(found.footprints, reference, exposure, whole),
+        labels=native_labels(found.footprints, reference, exposure, whole), candidates=candidates,
         gain=exposure.gain, fwhm=p.fwhm / p.pixel, given=exposure.psf,
         circle=None if circle is None else circle / p.pixel, settings=config.psf,
     )  # fmt: skip

@@ -208,6 +208,7 @@ def fit_band(  # type: ignore[no-untyped-def]
             fitted.flux[kind, i, band] = flux[k]
             fitted.variance[kind, i, band] = variance[k]
             fitted.chi2[kind, i, band] = chi2[k]
+            fitted.alone[kind, i, band] = alone[k]
             extra[place, k] = variance[k] - alone[k]
             if kind == 0:
                 for s in range(images.size):

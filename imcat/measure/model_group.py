@@ -72,6 +72,8 @@ class Fitted(NamedTuple):
         See `fit_members`; -1: not fitted.
     flux, variance, chi2 : float64 ``[4, n, b]``
         Of each kind; all members of a group are of that kind.
+    alone : float64 ``[4, n, b]``
+        Variance at given positions and shapes.
     pixels : int64 ``[n, b]``
         Pixels that were used.
     better : int8 ``[n]``
@@ -92,6 +94,7 @@ class Fitted(NamedTuple):
     flux: NDArray[np.float64]
     variance: NDArray[np.float64]
     chi2: NDArray[np.float64]
+    alone: NDArray[np.float64]
     pixels: NDArray[np.int64]
     better: NDArray[np.int8]
     model_flux: NDArray[np.float64]

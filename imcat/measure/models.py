@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imcat.flags import SourceFlag
+from imcat.measure.model_bias import bias_factors
 from imcat.measure.model_group import Fitted, Rules, fit_groups
 from imcat.measure.model_profiles import POINT, classical_profiles, index_bounds, sersic_tables
 from imcat.measure.model_settings import ModelSettings
@@ -218,7 +219,8 @@ def fit_models(
         stack, order, first, fit_images, slot, len(used), reference, band_images, band_first, band_slot, POINT, exponential,
         de_vaucouleurs, sersic_tables(), np.asarray(size, np.float64), np.asarray(snr, np.float64), given, rules, fitted,
     )  # fmt: skip
-    return _results(fitted, snr, rules, used)
+    factors = bias_factors(fitted, rules, stack.fwhm, used)
+    return _results(fitted, factors, snr, rules, used)
 
 
 def _empty(n: int, b: int) -> Fitted:
@@ -227,7 +229,7 @@ def _empty(n: int, b: int) -> Fitted:
     return Fitted(
         np.zeros((4, n, 6)), np.full((4, n, 6, 6), nothing), np.full((4, n), -1, np.int64),
         np.full((4, n, b), nothing), np.full((4, n, b), nothing), np.full((4, n, b), nothing),
-        np.zeros((n, b), np.int64), np.zeros(n, np.int8),
+        np.full((4, n, b), nothing), np.zeros((n, b), np.int64), np.zeros(n, np.int8),
         np.full((n, b), nothing), np.full((n, b), nothing), np.full((n, b), nothing),
         np.full((n, b), nothing), np.full((n, b), nothing), np.full((n, b), nothing), np.full((n, 2), nothing), np.zeros(n, np.bool_),
     )  # fmt: skip
@@ -264,8 +266,21 @@ def _shape(par: Float64, covariance: Float64, known: NDArray[np.bool_]) -> Shape
     return Shape(*(np.where(known, c, np.nan) for c in columns))
 
 
-def _results(fitted: Fitted, snr: Float64, rules: Rules, used: list[int]) -> ModelFits:
-    """Columns from what the kernels leave."""
+def _doubt(fitted: Fitted, used: list[int]) -> Float64:
+    """Variance of model fluxes since the choice of the profile may be wrong, ``[n, b]``.
+
+    With probability p, from the difference of chi², the other profile is the right one, and the flux that of the other:
+    p (1 - p) times the square of the difference.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.abs(np.nansum(fitted.chi2[1][:, used] - fitted.chi2[2][:, used], axis=1))
+        p = 1 / (1 + np.exp(0.5 * difference))
+        doubt = (p * (1 - p))[:, None] * (fitted.flux[1] - fitted.flux[2]) ** 2
+    return np.nan_to_num(doubt)
+
+
+def _results(fitted: Fitted, factors: Float64, snr: Float64, rules: Rules, used: list[int]) -> ModelFits:
+    """Columns from what the kernels leave, and the factors of `bias_factors`."""
     n = len(fitted.pixels)
     seen = fitted.pixels > 0
     row = np.arange(n)
@@ -277,6 +292,8 @@ def _results(fitted: Fitted, snr: Float64, rules: Rules, used: list[int]) -> Mod
     def flux(values: Float64, where: NDArray[np.bool_] = seen) -> Float64:
         return np.where(where, values, np.nan)
 
+    of_better = factors[1 + better, row]
+    of_mix = factors[1] + np.nan_to_num(fitted.fracdev) * (factors[2] - factors[1])
     flags = np.zeros(n, np.int64)
     status = np.maximum(fitted.status, 0)
     tried = status[:3] if rules.free_shapes else status[:1]
@@ -292,21 +309,21 @@ def _results(fitted: Fitted, snr: Float64, rules: Rules, used: list[int]) -> Mod
     return ModelFits(
         xi=fitted.par[kind, row, 0], eta=fitted.par[kind, row, 1],
         position_covariance=np.where(some[:, None, None], fitted.covariance[kind, row, :2, :2], np.nan),
-        psf_flux=flux(fitted.flux[0]), psf_variance=flux(fitted.variance[0]), psf_chi2=flux(fitted.chi2[0]),
+        psf_flux=flux(factors[0] * fitted.flux[0]), psf_variance=flux(fitted.variance[0]), psf_chi2=flux(fitted.chi2[0]),
         psf_pixels=fitted.pixels,
         exponential=_shape(fitted.par[1, :, 2:5], fitted.covariance[1, :, 2:5, 2:5], known),
         de_vaucouleurs=_shape(fitted.par[2, :, 2:5], fitted.covariance[2, :, 2:5, 2:5], known),
         model=np.where(known, fitted.better, -1).astype(np.int8),
-        model_flux=flux(fitted.model_flux), model_variance=flux(fitted.model_variance),
+        model_flux=flux(of_better * fitted.model_flux), model_variance=flux(fitted.model_variance + _doubt(fitted, used)),
         model_chi2=flux(fitted.model_chi2),
-        profile_flux=np.stack([flux(fitted.flux[k]) for k in (1, 2)], axis=-1),
+        profile_flux=np.stack([flux(factors[k] * fitted.flux[k]) for k in (1, 2)], axis=-1),
         profile_variance=np.stack([flux(fitted.variance[k]) for k in (1, 2)], axis=-1),
-        cmodel_flux=flux(fitted.cmodel_flux), cmodel_variance=flux(fitted.cmodel_variance),
+        cmodel_flux=flux(of_mix * fitted.cmodel_flux), cmodel_variance=flux(fitted.cmodel_variance),
         fracdev=flux(fitted.fracdev),
         sersic_index=np.where(deep, np.exp(fitted.par[3, :, 5]), np.nan),
         sersic_index_err=np.where(deep & (index_error > 0), index_error, np.nan),
         sersic=_shape(fitted.par[3, :, 2:5], fitted.covariance[3, :, 2:5, 2:5], deep),
-        sersic_flux=flux(fitted.flux[3], sersic), sersic_variance=flux(fitted.variance[3], sersic),
+        sersic_flux=flux(factors[3] * fitted.flux[3], sersic), sersic_variance=flux(fitted.variance[3], sersic),
         spread_model=fitted.spread[:, 0], spread_model_err=np.sqrt(fitted.spread[:, 1]),
         flags=flags,
     )  # fmt: skip

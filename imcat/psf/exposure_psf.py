@@ -55,6 +55,8 @@ class ExposurePsf:
         where it is assumed.
     enclosed : float
         Share of the light to which fluxes refer; multiply fluxes of the whole mixture by it.
+    locus : bool array, ``[n]``, or None
+        Sources that may be stars by their size here; None where no star told.
     """
 
     mixture: PsfMixture
@@ -62,6 +64,7 @@ class ExposurePsf:
     stars: int
     quality: float
     enclosed: float
+    locus: NDArray[np.bool_] | None = None
 
 
 def measure_exposure_psf(
@@ -72,6 +75,7 @@ def measure_exposure_psf(
     y: Float64,
     *,
     labels: NDArray[np.int32] | None = None,
+    candidates: NDArray[np.bool_] | None = None,
     gain: float | None = None,
     fwhm: float | None = None,
     given: PsfModel | None = None,
@@ -82,7 +86,7 @@ def measure_exposure_psf(
 
     Parameters
     ----------
-    data, variance, bad, x, y, labels, gain, fwhm, settings
+    data, variance, bad, x, y, labels, candidates, gain, fwhm, settings
         As in `imcat.psf.stars.measure_psf`.
     given : PsfModel, optional
         What came with the image; then pixels are not looked at.
@@ -95,8 +99,20 @@ def measure_exposure_psf(
         mixture, chi2 = given_mixture(given, shape, settings)
         found = ExposurePsf(mixture, "file", 0, chi2, 1.0)
     else:
-        star = measure_psf(data, variance, bad, x, y, labels=labels, gain=gain, fwhm=fwhm, settings=settings)
-        found = ExposurePsf(star.mixture, star.method, len(star.stars), star.chi2, 1.0)
+        star = measure_psf(
+            data,
+            variance,
+            bad,
+            x,
+            y,
+            labels=labels,
+            candidates=candidates,
+            gain=gain,
+            fwhm=fwhm,
+            settings=settings,
+        )
+        locus = star.locus if star.method == "stars" else None
+        found = ExposurePsf(star.mixture, star.method, len(star.stars), star.chi2, 1.0, locus)
     if circle is None:
         circle = settings.flux_radius * found.mixture.fwhm
     share = float(found.mixture.encircled_energy(np.array([circle]))[0])

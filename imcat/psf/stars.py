@@ -68,6 +68,8 @@ class StarPsf:
         the model error of the settings.
     snr : float
         Of all stars together.
+    locus : bool array, ``[n]``
+        All of the caller's sources that may be stars: by their size, or since they are saturated.
     """
 
     mixture: PsfMixture
@@ -77,6 +79,7 @@ class StarPsf:
     degree: int
     chi2: float
     snr: float
+    locus: Bools
 
 
 def measure_psf(
@@ -123,16 +126,18 @@ def measure_psf(
     moments = measure_moments(
         data, bad, x, y, rms, (fwhm or _FWHM) / FWHM_PER_SIGMA, settings.min_snr / _EASES[-1]
     )
-    index = np.flatnonzero(_stars(x, y, moments, candidates, settings))
+    star = _stars(x, y, moments, candidates, settings)
+    index = np.flatnonzero(star)
     if index.size < _FEWEST:
-        nothing = np.empty(0, np.int64)
-        return StarPsf(moffat_mixture(fwhm or _FWHM, _BETA), "assumed", nothing, nothing, 0, math.nan, 0.0)
+        nothing, all_of_them = np.empty(0, np.int64), np.ones(len(x), bool)
+        assumed = moffat_mixture(fwhm or _FWHM, _BETA)
+        return StarPsf(assumed, "assumed", nothing, nothing, 0, math.nan, 0.0, all_of_them)
     index = index[np.argsort(-moments.snr[index], kind="stable")][: settings.max_stars]
     sigma = half_sample_mode(moments.size[index])
     work = _Work(data, variance, bad, labels, sigma, rms, math.inf if gain is None else gain, settings)
     saturated = moments.lost >= _SATURATED_CORE
     # Most stars are kept for the core; those that also show their wings get larger stamps.
-    eligible = saturated.copy()
+    eligible = saturated.copy() if candidates is None else saturated & candidates
     eligible[index[: index.size // 4]] = True
     wing, hole = _bright(work, x, y, eligible)
     centre = np.where(saturated, x, moments.x), np.where(saturated, y, moments.y)
@@ -153,7 +158,7 @@ def measure_psf(
         (data.shape[0], data.shape[1]) if degree else None,
     )
     snr = float(np.sqrt(np.sum(moments.snr[kept] ** 2)))
-    return StarPsf(mixture, "stars", kept, wing, degree, chi2, snr)
+    return StarPsf(mixture, "stars", kept, wing, degree, chi2, snr, star | (moments.lost > 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,7 +266,7 @@ def _stars(
             moments.x, moments.y, moments.size, moments.snr,
             usable & (crowd < settings.max_neighbours * ease), min_snr=settings.min_snr / ease,
         )  # fmt: skip
-        if star.sum() >= settings.degrees[1]:
+        if star.sum() >= settings.degrees[0]:
             break
     return star
 
