@@ -64,6 +64,7 @@ class SourceFlag(IntFlag):
     MODEL_NOT_CONVERGED = 16384
     MODEL_AT_BOUND = 32768
     MODEL_FALLBACK = 65536
+    PETROSIAN_FALLBACK = 131072
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ SOURCE_FLAGS: tuple[FlagInfo, ...] = tuple(
         SourceFlag.MODEL_NOT_CONVERGED: "A model fit ran out of steps; its last stable state stands.",
         SourceFlag.MODEL_AT_BOUND: "A parameter of the galaxy model lies on its bound.",
         SourceFlag.MODEL_FALLBACK: "The galaxy model could not be fitted; the point source stands for it.",
+        SourceFlag.PETROSIAN_FALLBACK: "No Petrosian radius was found; that of a typical star was used.",
     }.items()
 )
 

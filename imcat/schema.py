@@ -55,6 +55,27 @@ def _c(name: str, dtype: str, unit: str, ucd: str, description: str, required: b
     return Column(name, dtype, unit, ucd, description, required, template=name)
 
 
+def _with_error(name: str, unit: str, ucd: str, description: str) -> tuple[Column, Column]:
+    """A column of numbers and that of its error."""
+    error = _c(f"{name}_err", "float32", unit, f"stat.error;{ucd}", f"Error of {name}, 1 sigma.")
+    return _c(name, "float32", unit, ucd, description), error
+
+
+def _fluxes(name: str, description: str) -> tuple[Column, Column]:
+    """A flux and its error."""
+    return _with_error(name, "nJy", "phot.flux.density;{em}", description)
+
+
+def _shape(prefix: str, what: str) -> tuple[Column, ...]:
+    """Radius, axis ratio and angle of a fitted profile, with errors."""
+    return (
+        *_with_error(f"{prefix}_radius", "arcsec", "phys.angSize",
+                     f"Half-light radius of the {what}, along the major axis, before the PSF."),
+        *_with_error(f"{prefix}_axis_ratio", "", "phys.size.axisRatio", f"Minor over major axis of the {what}."),
+        *_with_error(f"{prefix}_angle", "deg", "pos.posAng", f"Major axis of the {what}, east of north, 0 to 180."),
+    )  # fmt: skip
+
+
 _R = True  # every catalogue has it
 
 #: Declarations in the order of the columns in a file.
@@ -218,55 +239,17 @@ COLUMNS: tuple[Column, ...] = (
         "stat.error;phot.flux.density;{em}",
         "Error of {b}_aper_flux_{d}, 1 sigma.",
     ),
-    _c(
-        "{b}_color_flux",
-        "float32",
-        "nJy",
-        "phot.flux.density;{em}",
-        "Flux in a Gaussian aperture matched between the bands' PSFs, for colours, in {b}.",
+    *_fluxes(
+        "{b}_color_flux", "Flux in a Gaussian aperture matched between the bands' PSFs, for colours, in {b}."
     ),
-    _c(
-        "{b}_color_flux_err",
-        "float32",
-        "nJy",
-        "stat.error;phot.flux.density;{em}",
-        "Error of {b}_color_flux, 1 sigma.",
-    ),
-    _c("{b}_psf_flux", "float32", "nJy", "phot.flux.density;{em}", "PSF flux in {b}."),
-    _c(
-        "{b}_psf_flux_err",
-        "float32",
-        "nJy",
-        "stat.error;phot.flux.density;{em}",
-        "Error of {b}_psf_flux, 1 sigma.",
-    ),
-    _c(
+    *_fluxes("{b}_psf_flux", "PSF flux in {b}."),
+    *_fluxes(
         "{b}_model_flux",
-        "float32",
-        "nJy",
-        "phot.flux.density;{em}",
         "Flux of the better of exponential and de Vaucouleurs profile of the reference band, in {b}.",
     ),
-    _c(
-        "{b}_model_flux_err",
-        "float32",
-        "nJy",
-        "stat.error;phot.flux.density;{em}",
-        "Error of {b}_model_flux, 1 sigma.",
-    ),
-    _c(
+    *_fluxes(
         "{b}_cmodel_flux",
-        "float32",
-        "nJy",
-        "phot.flux.density;{em}",
         "Flux of the best non-negative mix of the exponential and de Vaucouleurs profiles, in {b}.",
-    ),
-    _c(
-        "{b}_cmodel_flux_err",
-        "float32",
-        "nJy",
-        "stat.error;phot.flux.density;{em}",
-        "Error of {b}_cmodel_flux, 1 sigma.",
     ),
     _c(
         "{b}_fracdev",
@@ -275,20 +258,7 @@ COLUMNS: tuple[Column, ...] = (
         "stat.fit.param;{em}",
         "Fraction of {b}_cmodel_flux in the de Vaucouleurs profile.",
     ),
-    _c(
-        "{b}_petrosian_flux",
-        "float32",
-        "nJy",
-        "phot.flux.density;{em}",
-        "Flux within two Petrosian radii of the reference band, in {b}.",
-    ),
-    _c(
-        "{b}_petrosian_flux_err",
-        "float32",
-        "nJy",
-        "stat.error;phot.flux.density;{em}",
-        "Error of {b}_petrosian_flux, 1 sigma.",
-    ),
+    *_fluxes("{b}_petrosian_flux", "Flux within two Petrosian radii of the reference band, in {b}."),
     _c("{b}_psf_chi2", "float32", "", "stat.fit.chi2;{em}", "Chi squared of the point source in {b}."),
     _c(
         "{b}_model_chi2",
@@ -298,10 +268,63 @@ COLUMNS: tuple[Column, ...] = (
         "Chi squared of the profile of {b}_model_flux in {b}, on the same pixels.",
     ),
     _c("{b}_model_pixels", "int32", "pix", "meta.number;{em}", "Pixels of {b} that the fits used."),
-    _c("petrosian_r50", "float32", "arcsec", "phys.angSize", "Radius with half of the Petrosian flux."),
-    _c(
-        "petrosian_r90", "float32", "arcsec", "phys.angSize", "Radius with nine tenths of the Petrosian flux."
+    *_fluxes(
+        "{b}_fiber_flux", "Flux that a fibre of 3 arcsec would collect in a seeing of 2 arcsec, in {b}."
     ),
+    *_fluxes(
+        "{b}_fiber2_flux", "Flux that a fibre of 2 arcsec would collect in a seeing of 2 arcsec, in {b}."
+    ),
+    *_with_error("petrosian_radius", "arcsec", "phys.angSize", "Petrosian radius in the reference band."),
+    *_with_error("petrosian_r50", "arcsec", "phys.angSize", "Radius with half of the Petrosian flux."),
+    *_with_error("petrosian_r90", "arcsec", "phys.angSize", "Radius with nine tenths of the Petrosian flux."),
+    _c(
+        "adaptive_xx",
+        "float32",
+        "arcsec**2",
+        "phys.angSize",
+        "Adaptive second moment along east, PSF included.",
+    ),
+    _c("adaptive_xy", "float32", "arcsec**2", "phys.angSize", "Adaptive mixed moment of east and north."),
+    _c("adaptive_yy", "float32", "arcsec**2", "phys.angSize", "Adaptive second moment along north."),
+    _c(
+        "adaptive_size_err",
+        "float32",
+        "",
+        "stat.error;phys.angSize",
+        "Relative error of adaptive_xx + adaptive_yy, 1 sigma.",
+    ),
+    _c(
+        "adaptive_e1",
+        "float32",
+        "",
+        "src.ellipticity",
+        "Adaptive ellipticity along columns and rows, (xx - yy) / (xx + yy).",
+    ),
+    _c(
+        "adaptive_e2",
+        "float32",
+        "",
+        "src.ellipticity",
+        "Adaptive ellipticity along the diagonals, 2 xy / (xx + yy).",
+    ),
+    _c("adaptive_e_err", "float32", "", "stat.error;src.ellipticity", "Error of either, 1 sigma."),
+    _c(
+        "adaptive_rho4",
+        "float32",
+        "",
+        "src.morph.param",
+        "Mean fourth power of the elliptical radius under the adaptive weight: 2 for a Gaussian.",
+    ),
+    *_fluxes(
+        "{b}_exponential_flux",
+        "Flux of the exponential profile whose shape was fitted in the reference band, in {b}.",
+    ),
+    *_fluxes(
+        "{b}_de_vaucouleurs_flux",
+        "Flux of the de Vaucouleurs profile whose shape was fitted in the reference band, in {b}.",
+    ),
+    *_shape("exponential", "exponential profile"),
+    *_shape("de_vaucouleurs", "de Vaucouleurs profile"),
     _c(
         "model",
         "str",
@@ -309,62 +332,9 @@ COLUMNS: tuple[Column, ...] = (
         "meta.code;stat.fit",
         "Profile of the model fluxes: exponential or de Vaucouleurs, whichever fits better in the reference band.",
     ),
-    _c(
-        "model_radius",
-        "float32",
-        "arcsec",
-        "phys.angSize",
-        "Half-light radius of the model, along the major axis, before the PSF.",
-    ),
-    _c("model_radius_err", "float32", "arcsec", "stat.error;phys.angSize", "Error of model_radius, 1 sigma."),
-    _c("model_axis_ratio", "float32", "", "phys.size.axisRatio", "Minor over major axis of the model."),
-    _c(
-        "model_axis_ratio_err",
-        "float32",
-        "",
-        "stat.error;phys.size.axisRatio",
-        "Error of model_axis_ratio, 1 sigma.",
-    ),
-    _c("model_angle", "float32", "deg", "pos.posAng", "Major axis of the model, east of north, 0 to 180."),
-    _c("model_angle_err", "float32", "deg", "stat.error;pos.posAng", "Error of model_angle, 1 sigma."),
-    _c("sersic_index", "float32", "", "stat.fit.param", "Index of the Sersic profile."),
-    _c("sersic_index_err", "float32", "", "stat.error;stat.fit.param", "Error of sersic_index, 1 sigma."),
-    _c(
-        "sersic_radius",
-        "float32",
-        "arcsec",
-        "phys.angSize",
-        "Half-light radius of the Sersic profile, along the major axis, before the PSF.",
-    ),
-    _c(
-        "sersic_radius_err",
-        "float32",
-        "arcsec",
-        "stat.error;phys.angSize",
-        "Error of sersic_radius, 1 sigma.",
-    ),
-    _c(
-        "sersic_axis_ratio",
-        "float32",
-        "",
-        "phys.size.axisRatio",
-        "Minor over major axis of the Sersic profile.",
-    ),
-    _c(
-        "sersic_axis_ratio_err",
-        "float32",
-        "",
-        "stat.error;phys.size.axisRatio",
-        "Error of sersic_axis_ratio, 1 sigma.",
-    ),
-    _c(
-        "sersic_angle",
-        "float32",
-        "deg",
-        "pos.posAng",
-        "Major axis of the Sersic profile, east of north, 0 to 180.",
-    ),
-    _c("sersic_angle_err", "float32", "deg", "stat.error;pos.posAng", "Error of sersic_angle, 1 sigma."),
+    *_shape("model", "model"),
+    *_with_error("sersic_index", "", "stat.fit.param", "Index of the Sersic profile."),
+    *_shape("sersic", "Sersic profile"),
     _c(
         "spread_model",
         "float32",

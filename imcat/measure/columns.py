@@ -104,6 +104,7 @@ def source_columns(
     if np.isfinite(measured.motion).any():
         columns["motion_offset"] = measured.motion
         columns["motion_offset_err"] = measured.motion_err
+    columns |= measured.survey
     kinds = ["kron_flux", "color_flux", *(f"aper_flux_{aperture_label(d)}" for d in apertures)]
     for k, band in enumerate(tile.bands):
         columns[f"{band.name}_flags"] = measured.band_flags[:, k]

@@ -44,10 +44,14 @@ def model_columns(fits: ModelFits, bands: Sequence[str], reference: int) -> dict
         columns[f"{band}_cmodel_flux"] = fits.cmodel_flux[:, k]
         columns[f"{band}_cmodel_flux_err"] = _root(fits.cmodel_variance[:, k])
         columns[f"{band}_fracdev"] = fits.fracdev[:, k]
+        for j, profile in enumerate(("exponential", "de_vaucouleurs")):
+            columns[f"{band}_{profile}_flux"] = fits.profile_flux[:, k, j]
+            columns[f"{band}_{profile}_flux_err"] = _root(fits.profile_variance[:, k, j])
     known = fits.model >= 0
     columns["model"] = np.where(known, np.array(MODEL_NAMES)[np.maximum(fits.model, 0)], "")
     best = _chosen(fits)
     columns |= _shape("model", best)
+    columns |= _shape("exponential", fits.exponential) | _shape("de_vaucouleurs", fits.de_vaucouleurs)
     columns["sersic_index"] = fits.sersic_index
     columns["sersic_index_err"] = fits.sersic_index_err
     columns |= _shape("sersic", fits.sersic)

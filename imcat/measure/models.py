@@ -276,7 +276,7 @@ def _doubt(fitted: Fitted, used: list[int]) -> Float64:
         difference = np.abs(np.nansum(fitted.chi2[1][:, used] - fitted.chi2[2][:, used], axis=1))
         p = 1 / (1 + np.exp(0.5 * difference))
         doubt = (p * (1 - p))[:, None] * (fitted.flux[1] - fitted.flux[2]) ** 2
-    return np.nan_to_num(doubt)
+    return np.asarray(np.nan_to_num(doubt))
 
 
 def _results(fitted: Fitted, factors: Float64, snr: Float64, rules: Rules, used: list[int]) -> ModelFits:

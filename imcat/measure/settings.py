@@ -51,6 +51,8 @@ class MeasureSettings:
         Significance of a shift between bands above which a source carries the flag MOVING.
     motion_min_offset : float
         Smallest shift that counts, arcsec.
+    survey_quantities : bool
+        Petrosian radii and fluxes, fibre fluxes and adaptive moments.
     """
 
     apertures: tuple[float, ...] = (1.0, 2.0, 3.0)
@@ -70,6 +72,7 @@ class MeasureSettings:
     registration_error: float = 0.1
     motion_sigma: float = 5.0
     motion_min_offset: float = 0.3
+    survey_quantities: bool = True
 
     def __post_init__(self) -> None:
         choices = ("mirror", "mask", "none")

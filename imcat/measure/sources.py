@@ -17,6 +17,7 @@ from imcat.measure.pixels import MASK, MIRROR
 from imcat.measure.positions import Centroids, Motion, find_motion, windowed_centroids
 from imcat.measure.settings import MeasureSettings
 from imcat.measure.shapes import half_light, kron_radius, moment_ellipses, sky_angle
+from imcat.measure.survey_quantities import survey_quantities
 from imcat.measure.views import Layer, View, open_views, pixel_to_sky
 from imcat.tile import Exposure
 from imcat.window import Window, tile_windows
@@ -57,6 +58,8 @@ class Measurements:
         Bits of each band.
     exposures : int64 array [n, bands]
         Number of exposures that the source lies on.
+    survey : dict
+        Columns of `imcat.measure.survey_quantities`, arrays [n]; empty where the settings leave them out.
     """
 
     x: Float64
@@ -77,6 +80,7 @@ class Measurements:
     variance: Float64
     band_flags: NDArray[np.int64]
     exposures: NDArray[np.int64]
+    survey: dict[str, NDArray[Any]]
 
 
 def measure_sources(
@@ -123,7 +127,12 @@ def measure_sources(
     else:
         order = np.argsort(np.concatenate([index for _, index in jobs]), kind="stable")
     joined: dict[str, Any] = {
-        f.name: np.concatenate([getattr(part, f.name) for part in parts])[order] for f in fields(Measurements)
+        f.name: np.concatenate([getattr(part, f.name) for part in parts])[order]
+        for f in fields(Measurements)
+        if f.name != "survey"
+    }
+    joined["survey"] = {
+        name: np.concatenate([part.survey[name] for part in parts])[order] for name in parts[0].survey
     }
     return Measurements(**joined)
 
@@ -177,6 +186,12 @@ def _measure_window(
         views, bands, label, mode, dx, dy, ellipses.form, kron.radius, layers, settings
     )
     flags = np.zeros(index.size, np.int64)
+    survey: dict[str, NDArray[Any]] = {}
+    if settings.survey_quantities:
+        band = next((layer.band for layer in layers if layer.exposure is reference), bands[0])
+        survey, flags = survey_quantities(
+            views, bands, band, label, mode, dx, dy, ellipses.a, radius, jacobian, settings
+        )
     for condition, bit in (
         (found.blended[index], SourceFlag.BLENDED),
         (found.truncated[index], SourceFlag.TRUNCATED),
@@ -192,7 +207,7 @@ def _measure_window(
         half_light=radius * arcsec, angle=sky_angle(ellipses.theta, jacobian),
         motion=np.where(motion.moving, motion.offset, np.nan),
         motion_err=np.where(motion.moving, motion.offset_err, np.nan),
-        flags=flags, flux=flux, variance=variance, band_flags=band_flags, exposures=exposures,
+        flags=flags, flux=flux, variance=variance, band_flags=band_flags, exposures=exposures, survey=survey,
     )  # fmt: skip
 
 
