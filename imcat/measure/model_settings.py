@@ -52,9 +52,15 @@ class ModelSettings:
     footprint_widths : float
         Least half side of a footprint, in units of the FWHM of the PSF.
     footprint_radii : float
-        Half side of the footprint of an extended source in units of its size, at least.
+        Half side of the footprint of an extended source in units of its size; less where it is too faint to be
+        seen so far out.
     footprint_limit : int
         Largest half side of a footprint, pixels.
+    neighbour_noise : float
+        Sources that lie within the light of a brighter one, down to this many standard deviations of a pixel, are
+        fitted together with it.
+    group_members : int
+        A blend group with more members is split: only closer ones stay together.
     joint_members : int
         Members of a blend group whose errors are taken together; in larger groups those of each
         source take in its closest neighbours up to this number.
@@ -78,6 +84,8 @@ class ModelSettings:
     footprint_widths: float = 2.0
     footprint_radii: float = 3.0
     footprint_limit: int = 160
+    neighbour_noise: float = 0.5
+    group_members: int = 24
     joint_members: int = 12
 
     def __post_init__(self) -> None:
@@ -97,6 +105,8 @@ class ModelSettings:
             ("footprint_widths", self.footprint_widths >= 1, "1 or more"),
             ("footprint_radii", self.footprint_radii >= 1, "1 or more"),
             ("footprint_limit", 8 <= self.footprint_limit <= 1000, "8 to 1000"),
+            ("neighbour_noise", self.neighbour_noise > 0, "a positive number"),
+            ("group_members", self.group_members >= 1, "1 or more"),
             ("joint_members", 1 <= self.joint_members <= 40, "1 to 40"),
         )
         for name, right, expected in checks:

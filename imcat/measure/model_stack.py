@@ -15,8 +15,9 @@ from imcat.measure.model_settings import ModelSettings
 
 if TYPE_CHECKING:
     from imcat.measure.models import FitImage
+    from imcat.psf.mixture import PsfMixture
 
-__all__ = ["gather"]
+__all__ = ["gather", "light_reach"]
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -106,25 +107,51 @@ def gather(
     )  # fmt: skip
 
 
+def light_reach(psf: PsfMixture, snr: Float64, level: float, limit: int) -> tuple[Float64, float]:
+    """How far the light of point sources reaches.
+
+    Parameters
+    ----------
+    psf : PsfMixture
+        The PSF of an image.
+    snr : float64 array ``[n]``
+        Signal-to-noise ratios of the sources.
+    level : float
+        Brightness where it ends, in units of the noise of a pixel.
+    limit : int
+        Largest radius that is looked at, pixels.
+
+    Returns
+    -------
+    radius : float64 array ``[n]``
+        Pixels.
+    area : float
+        Noise-equivalent area of the PSF (King 1983, PASP 95, 163), pixels.
+    """
+    xx, xy, yy = psf.at(*(np.array([psf._position(None, None)]).reshape(2, 1)))[0].T
+    spread = np.sqrt(np.maximum(xx * yy - xy**2, 1e-6))
+    radius = np.linspace(0, limit, 4 * limit + 1)
+    profile = (psf.weights / (2 * np.pi * spread) * np.exp(-0.5 * radius[:, None] ** 2 / spread)).sum(1)
+    profile = np.maximum.accumulate(np.maximum(profile[::-1], 1e-300))[::-1]
+    area = 1 / max(float(np.trapezoid(2 * np.pi * radius * profile**2, radius)), 1e-12)
+    # Brightness over the noise of a pixel is snr sqrt(area) times the profile.
+    wanted = level / np.maximum(snr, 1.0) / math.sqrt(area)
+    return np.asarray(np.interp(-np.log(wanted), -np.log(profile), radius)), area
+
+
 def _half_sides(
     image: FitImage, arcsec: Float64, size: Float64, snr: Float64, settings: ModelSettings
 ) -> Int64:
     """Half sides of the footprints on one image, pixels."""
-    xx, xy, yy = image.psf.at(*(np.array([image.psf._position(None, None)]).reshape(2, 1)))[0].T
-    spread = np.sqrt(np.maximum(xx * yy - xy**2, 1e-6))
-    fwhm = image.psf.fwhm
-    radius = np.linspace(0, settings.footprint_limit, 4 * settings.footprint_limit + 1)
-    profile = (image.psf.weights / (2 * np.pi * spread) * np.exp(-0.5 * radius[:, None] ** 2 / spread)).sum(1)
-    profile = np.maximum.accumulate(np.maximum(profile[::-1], 1e-300))[::-1]
-    # Noise-equivalent area of the PSF (King 1983, PASP 95, 163).
-    area = 1 / max(float(np.trapezoid(2 * np.pi * radius * profile**2, radius)), 1e-12)
-    # Brightness over the noise of a pixel is snr sqrt(area) times the profile.
-    wanted = settings.footprint_noise / np.maximum(snr, 1.0) / math.sqrt(area)
-    reach = np.interp(-np.log(wanted), -np.log(profile), radius)
+    fwhm, level = image.psf.fwhm, settings.footprint_noise
+    reach, area = light_reach(image.psf, snr, level, settings.footprint_limit)
     half_light = 0.6 * fwhm  # of a PSF with wings
     extent = np.nan_to_num(size / arcsec, nan=half_light)
     wide = extent > 1.2 * half_light
-    reach = np.where(wide, np.maximum(reach, settings.footprint_radii * extent), reach)
+    # An exponential disc, exp(-1.68 r / r_half), whose brightness in the middle is that of the detection, ends there.
+    drop = np.log(np.maximum(snr, 1.0) / math.sqrt(area) / level)
+    far = np.clip(drop / 1.68, 1.0, settings.footprint_radii) * extent
+    reach = np.where(wide, np.maximum(reach, far), reach)
     reach = np.clip(reach, settings.footprint_widths * fwhm, settings.footprint_limit)
     return np.asarray(np.ceil(np.nan_to_num(reach, nan=1.0)).astype(np.int64))
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from imcat.align import local_affine
 from imcat.flags import PixelFlag
 from imcat.measure.model_settings import ModelSettings
+from imcat.measure.model_stack import light_reach
 from imcat.measure.models import FitImage, ModelFits, Shape, fit_models
 from imcat.measure.views import Layer, pixel_to_sky
 from imcat.psf.exposure_psf import ExposurePsf
@@ -28,6 +29,8 @@ _WINDOW = 2304
 # Circles around point sources that make them friends when they overlap, in units of the FWHM: pairs that are closer
 # than three share their light.
 _FRIENDS = 1.5
+# Circles of a group with too many members shrink by this factor, at most so many times.
+_SHRINK, _SHRINKS = 0.75, 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,14 @@ class ModelSources:
     parent: NDArray[np.int64]
 
 
-def blend_groups(x: Float64, y: Float64, reach: Float64, parent: NDArray[np.int64]) -> NDArray[np.int64]:
+def blend_groups(
+    x: Float64,
+    y: Float64,
+    reach: Float64,
+    parent: NDArray[np.int64],
+    light: Float64 | None = None,
+    most: int | None = None,
+) -> NDArray[np.int64]:
     """Label sources that are fitted together: friends of friends, and what was deblended from one.
 
     Parameters
@@ -64,33 +74,52 @@ def blend_groups(x: Float64, y: Float64, reach: Float64, parent: NDArray[np.int6
         Two sources are friends where the circles of these radii (pixels) overlap.
     parent : int64 array ``[n]``
         Sources of one parent are friends if they are within three times that.
+    light : float64 array ``[n]``, optional
+        Sources within this radius of another are its friends too.
+    most : int, optional
+        Larger groups are split: the circles of their members shrink until no group is larger.
 
     Returns
     -------
     int64 array ``[n]``
         The lowest row of each group.
     """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree
 
     n = len(x)
-    place = np.isfinite(x) & np.isfinite(y)
-    index = np.flatnonzero(place)
+    index = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
     if index.size < 2:
         return np.arange(n)
+    light = np.zeros(n) if light is None else light
+    farthest = max(6 * float(reach[index].max()), float(light[index].max()))
     points = np.stack([x[index], y[index]], axis=1)
-    pairs = cKDTree(points).query_pairs(2 * 3 * float(reach[index].max()), output_type="ndarray")
+    pairs = cKDTree(points).query_pairs(farthest, output_type="ndarray")
     a, b = index[pairs[:, 0]], index[pairs[:, 1]]
-    distance = np.hypot(x[a] - x[b], y[a] - y[b])
-    together = reach[a] + reach[b]
-    friends = (distance < together) | ((parent[a] == parent[b]) & (distance < 3 * together))
-    graph = coo_matrix((np.ones(friends.sum(), np.int8), (a[friends], b[friends])), shape=(n, n))
+    distance, together = np.hypot(x[a] - x[b], y[a] - y[b]), reach[a] + reach[b]
+    siblings = (parent[a] == parent[b]) & (distance < 3 * together)
+    friends = (distance < together) | (distance < np.maximum(light[a], light[b])) | siblings
+    group = _connected(n, a[friends], b[friends])
+    for step in range(_SHRINKS):
+        large = np.bincount(group, minlength=n)[group] > (n if most is None else most)
+        if not large.any():
+            break
+        # Friends of the large groups that are close; all others keep theirs.
+        closer = distance < together * _SHRINK ** (step + 1)
+        friends &= np.where(large[a], closer, True)
+        group = _connected(n, a[friends], b[friends])
+    return group
+
+
+def _connected(n: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The lowest row of each set of rows that pairs connect, for every row."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_matrix((np.ones(a.size, np.int8), (a, b)), shape=(n, n))
     _, label = connected_components(graph, directed=False)
     lowest = np.full(label.max() + 1, n, np.int64)
     np.minimum.at(lowest, label, np.arange(n))
-    groups: NDArray[np.int64] = lowest[label]
-    return groups
+    return np.asarray(lowest[label])
 
 
 def model_sources(
@@ -134,7 +163,10 @@ def model_sources(
     arcsec = float(np.median(pixel)) if n else 1.0
     size = np.where(np.isfinite(sources.size), sources.size, 0.6 * fwhm * arcsec)
     reach = np.clip(size / np.where(pixel > 0, pixel, 1.0), _FRIENDS * fwhm, settings.footprint_limit / 4)
-    group = blend_groups(sources.x, sources.y, reach, sources.parent)
+    light, _ = light_reach(
+        psfs[first].mixture, sources.snr, settings.neighbour_noise, settings.footprint_limit
+    )
+    group = blend_groups(sources.x, sources.y, reach, sources.parent, light, settings.group_members)
     to_sky = np.where(np.isfinite(ra_dec_jacobian), ra_dec_jacobian, 0.0)
     jobs = _jobs(sources, group, reference.shape, settings.footprint_limit + 8)
 

@@ -133,6 +133,7 @@ def measure_moments(
     rms: float,
     start: float = 1.5,
     min_snr: float = 0.0,
+    wanted: Bools | None = None,
 ) -> Moments:
     """Adaptive moments of sources at known places.
 
@@ -150,12 +151,15 @@ def measure_moments(
         First guess of the PSF's standard deviation, pixels.
     min_snr : float
         Sources whose peak is too low for a star of half that signal-to-noise ratio are left out, to save time.
+    wanted : bool array, ``[n]``, optional
+        Of the others there is a flux, from the height of their peaks, and no more.
     """
     out = np.zeros((len(x), 8))
     inside = np.isfinite(x) & np.isfinite(y)
-    if min_snr > 0:
-        # A Gaussian of S/N s has a peak of s rms / (2 sqrt(pi) sigma), less what a pixel off its centre loses.
-        inside &= _peak(data, bad, x, y) > 0.5 * min_snr * rms / (2 * np.sqrt(np.pi) * start)
+    peak = _peak(data, bad, x, y)
+    # A Gaussian of S/N s has a peak of s rms / (2 sqrt(pi) sigma), less what a pixel off its centre loses.
+    bright = inside & (peak > 0.5 * min_snr * rms / (2 * np.sqrt(np.pi) * start))
+    inside = bright if wanted is None else bright & wanted
     _adaptive(data, bad, np.where(inside, x, -1.0), np.where(inside, y, -1.0), float(start), _REACH, out)
     good = out[:, 7] > 0
     values = np.where(good[:, None], out[:, :6], np.nan)
@@ -163,6 +167,9 @@ def measure_moments(
         area = 4 * np.pi * np.sqrt(np.maximum(values[:, 2] * values[:, 4] - values[:, 3] ** 2, 1e-3))
         snr = values[:, 5] / (rms * np.sqrt(area))
     x_own, y_own, xx, xy, yy, flux = values.T
+    if wanted is not None:
+        rough = np.where(np.isfinite(peak), peak, 0.0) * 2 * np.pi * start**2
+        flux = np.where(bright & ~wanted, rough, flux)
     return Moments(x_own, y_own, xx, xy, yy, flux, np.where(good, snr, 0.0), out[:, 6])
 
 

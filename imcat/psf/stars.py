@@ -39,6 +39,8 @@ _FINE, _FINE_PIXELS = 8.0, 14.0
 _FIRST_ERROR, _LARGE_ERROR = 0.03, 0.08
 # Radius of what may be saturated though no mask says so, in units of the PSF's standard deviation.
 _CORE = 4.0
+# Chi² per pixel of a first fit that needs no other start.
+_FITS = 1.05
 _FIRST_STARS = 20  # stars that tell the PSF of the whole image, from which the one that varies is fitted
 _FEWEST = 3  # stars that make a PSF
 _EASES = (1.0, 2.0, 4.0)  # by which the demands on stars are lowered where there are few
@@ -124,7 +126,7 @@ def measure_psf(
     bad = bad | ~(variance > 0)
     rms = float(np.sqrt(np.median(variance[~bad][::37]))) if (~bad).any() else 1.0
     moments = measure_moments(
-        data, bad, x, y, rms, (fwhm or _FWHM) / FWHM_PER_SIGMA, settings.min_snr / _EASES[-1]
+        data, bad, x, y, rms, (fwhm or _FWHM) / FWHM_PER_SIGMA, settings.min_snr / _EASES[-1], candidates
     )
     star = _stars(x, y, moments, candidates, settings)
     index = np.flatnonzero(star)
@@ -330,13 +332,16 @@ def first_mixture(
         As in `imcat.psf.star_fit.fit_stars`.
     """
     none, fixed = np.empty((len(stamps), 0)), len(settings.wing_widths)
-    fits = [
-        fit_stars(
-            stamps, none, *_start(covariance, hollow, settings), fixed, gain=gain,
-            model_error=_FIRST_ERROR, sky_sigma=sky_sigma, steps=15,
-        )
-        for hollow in settings.hollow
-    ]  # fmt: skip
+    fits: list[FitState] = []
+    for hollow in settings.hollow:
+        fits.append(
+            fit_stars(
+                stamps, none, *_start(covariance, hollow, settings), fixed, gain=gain,
+                model_error=_FIRST_ERROR, sky_sigma=sky_sigma, steps=15,
+            )
+        )  # fmt: skip
+        if fits[-1].chi2 < _FITS * len(stamps.value):
+            break
     return min(fits, key=lambda state: state.chi2)
 
 
