@@ -32,6 +32,7 @@ from sdss_field_detection import FIELD, PIXEL, r_frame, read_list
 
 from imcat.catalogue import match_xy
 from imcat.evaluate.measurement import robust_scatter
+from imcat.render.profiles import DE_VAUCOULEURS, EXPONENTIAL, half_light_ratio
 
 OBJECTS = "003900-6-0269"
 STAR, GALAXY = 6, 3  # OBJC_TYPE
@@ -63,22 +64,28 @@ def same_pixels(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         * np.asarray(catalogue["u_psf_flux_err"])[found.first]
         / np.asarray(catalogue["u_psf_flux"])[found.first]
     )
+    quoted = 1.0857 / (
+        np.maximum(table["PSFFLUX"][found.second, u], 1e-6)
+        * np.sqrt(np.maximum(table["PSFFLUX_IVAR"][found.second, u], 1e-12))
+    )
     star = (kind[found.second] == STAR) & (theirs < BRIGHT_U) & np.isfinite(ours)
     star &= (np.asarray(catalogue["u_flags"])[found.first] & 1) == 0  # saturated
     off = (ours - theirs)[star]
-    median, scatter = float(np.median(off)), robust_scatter(off / error[star])
+    median, scatter = float(np.median(off)), robust_scatter(off / quoted[star])
+    own = robust_scatter(off / error[star])
     print(
-        f"   {star.sum()} stars, u < {BRIGHT_U}: offset {median:+.4f}, scatter {robust_scatter(off):.4f} mag, {scatter:.2f} errors"
+        f"   {star.sum()} stars, u < {BRIGHT_U}: offset {median:+.4f}, scatter {robust_scatter(off):.4f} mag, {scatter:.2f} of PHOTO's errors, {own:.2f} of imcat's"
     )
     rows = {
         "stars": int(star.sum()),
         "offset": median,
         "scatter": robust_scatter(off),
-        "scatter over error": scatter,
+        "scatter over PHOTO's error": scatter,
+        "scatter over imcat's error": own,
     }
     verdicts = [
         verdict("u PSF magnitudes against photoObj: median offset", median, "<= 0.02", abs(median) <= 0.02),
-        verdict("u PSF magnitudes: scatter over quoted error", scatter, "<= 0.5", scatter <= 0.5),
+        verdict("u PSF magnitudes: scatter over PHOTO's error", scatter, "<= 0.5", scatter <= 0.5),
     ]
     more, judged = forced_galaxies(folder, field, table)
     return {**rows, **more}, verdicts + judged
@@ -87,20 +94,20 @@ def same_pixels(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def forced_galaxies(folder: Path, field: Path, table: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Model fluxes in u at PHOTO's places, with PHOTO's shapes in r."""
     r, u = 2, 0
-    deep = table["FRACDEV"][:, r] > 0.5
     # MODELFLUX takes the likelier of the two profiles in r.
-    dev = (
-        table["DEVLNL" if "DEVLNL" in table.names else "DEV_LNL"][:, r]
-        > table["EXPLNL" if "EXPLNL" in table.names else "EXP_LNL"][:, r]
-    )
-    del deep
+    dev = table["DEV_LNL"][:, r] > table["EXP_LNL"][:, r]
     flux, inverse = table["MODELFLUX"][:, u], table["MODELFLUX_IVAR"][:, u]
-    good = (table["OBJC_TYPE"] == GALAXY) & (flux > 0) & (inverse > 0)
+    # An object that was deblended stands in the table as parent and child.
+    good = (table["OBJC_TYPE"] == GALAXY) & (table["NCHILD"] == 0) & (flux > 0) & (inverse > 0)
     good &= 1.0857 / np.maximum(flux * np.sqrt(np.maximum(inverse, 1e-12)), 1e-6) < LARGEST_ERROR
     shape = {
         "ra": table["RA"], "dec": table["DEC"],
         "model": np.where(dev, "de Vaucouleurs", "exponential"),
-        "model_radius": np.where(dev, table["THETA_DEV"][:, r], table["THETA_EXP"][:, r]),
+        "model_radius": np.where(
+            dev,
+            table["THETA_DEV"][:, r] * half_light_ratio(DE_VAUCOULEURS),
+            table["THETA_EXP"][:, r] * half_light_ratio(EXPONENTIAL),
+        ),
         "model_axis_ratio": np.where(dev, table["AB_DEV"][:, r], table["AB_EXP"][:, r]),
         "model_angle": np.where(dev, table["PHI_DEV_DEG"][:, r], table["PHI_EXP_DEG"][:, r]),
     }  # fmt: skip

@@ -30,6 +30,8 @@ Float64 = NDArray[np.float64]
 
 # Detections closer than this (arcsec) to a given position are that source; the others are its neighbours.
 _SAME = 1.0
+# Given positions closer than this are one place.
+_COINCIDENT = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,10 @@ class GivenShapes:
 
     shape: Shape
     model: NDArray[np.int8]
+
+    def take(self, index: NDArray[np.int64]) -> GivenShapes:
+        """Those of some sources."""
+        return GivenShapes(Shape(*(values[index] for values in _columns(self.shape))), self.model[index])
 
 
 def forced_columns(
@@ -85,21 +91,30 @@ def forced_columns(
     """
     n = len(x)
     bands = tuple(dict.fromkeys(layer.band for layer in layers))
-    fits = _fits(layers, psfs, reference, x, y, neighbours, models, shapes, pool)
+    shape = (n, len(bands))
+    psf_flux, psf_variance, chi2 = (np.full(shape, np.nan) for _ in range(3))
+    profile, profile_variance = np.full((*shape, 2), np.nan), np.full((*shape, 2), np.nan)
+    for index in _turns(reference, x, y):
+        mine = None if shapes is None else shapes.take(index)
+        fits = _fits(layers, psfs, reference, x[index], y[index], neighbours, models, mine, pool)
+        m = index.size
+        psf_flux[index], psf_variance[index] = fits.psf_flux[:m], fits.psf_variance[:m]
+        chi2[index] = fits.psf_chi2[:m]
+        profile[index], profile_variance[index] = fits.profile_flux[:m], fits.profile_variance[:m]
     circles, variance, flags, exposures = _circles(layers, reference, x, y, measure)
     columns: dict[str, NDArray[Any]] = {"x": x, "y": y}
     for k, band in enumerate(bands):
         columns[f"{band}_flags"] = flags[:, k]
         columns[f"{band}_n_exposures"] = exposures[:, k]
-        columns[f"{band}_psf_flux"] = fits.psf_flux[:n, k]
-        columns[f"{band}_psf_flux_err"] = np.sqrt(fits.psf_variance[:n, k])
-        columns[f"{band}_psf_chi2"] = fits.psf_chi2[:n, k]
+        columns[f"{band}_psf_flux"] = psf_flux[:, k]
+        columns[f"{band}_psf_flux_err"] = np.sqrt(psf_variance[:, k])
+        columns[f"{band}_psf_chi2"] = chi2[:, k]
         if shapes is not None:
             given = np.isfinite(shapes.shape.radius)
             row, which = np.arange(n), shapes.model.astype(np.int64)
-            columns[f"{band}_model_flux"] = np.where(given, fits.profile_flux[row, k, which], np.nan)
+            columns[f"{band}_model_flux"] = np.where(given, profile[row, k, which], np.nan)
             columns[f"{band}_model_flux_err"] = np.where(
-                given, np.sqrt(fits.profile_variance[row, k, which]), np.nan
+                given, np.sqrt(profile_variance[row, k, which]), np.nan
             )
         for j, diameter in enumerate(measure.apertures):
             label = aperture_label(diameter)
@@ -107,6 +122,25 @@ def forced_columns(
             columns[f"{band}_aper_flux_{label}_err"] = np.sqrt(variance[:, k, j])
     columns["flags"] = np.where((exposures > 0).any(axis=1), 0, int(SourceFlag.OUTSIDE))
     return columns
+
+
+def _turns(reference: Exposure, x: Float64, y: Float64) -> list[NDArray[np.int64]]:
+    """Rows in groups of which none has two positions in one place: light cannot be shared between these."""
+    from scipy.spatial import cKDTree
+
+    n = len(x)
+    turn = np.zeros(n, np.int64)
+    there = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    if there.size > 1:
+        _, _, jacobian = pixel_to_sky(reference.wcs, x[there], y[there])
+        pixel = float(np.nanmedian(np.sqrt(np.abs(np.linalg.det(jacobian)))))
+        places = np.stack([x[there], y[there]], axis=1)
+        pairs = cKDTree(places).query_pairs(_COINCIDENT / pixel, output_type="ndarray")
+        # Few, so a loop does: each takes the first turn that none before it at its place has.
+        for a, b in pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))]:
+            if turn[there[a]] == turn[there[b]]:
+                turn[there[b]] += 1
+    return [np.flatnonzero(turn == k) for k in range(int(turn.max(initial=0)) + 1)]
 
 
 def _fits(

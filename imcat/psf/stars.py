@@ -26,7 +26,7 @@ from imcat.psf.star_select import Moments, crowding, measure_moments, select_sta
 from imcat.psf.star_stamps import Stamps, cut_stamps, joined
 from imcat.psf.width import FWHM_PER_SIGMA, half_sample_mode
 
-__all__ = ["StarPsf", "StarPsfSettings", "first_mixture", "measure_psf"]
+__all__ = ["StarPsf", "StarPsfSettings", "find_stars", "first_mixture", "measure_psf"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -124,10 +124,7 @@ def measure_psf(
     """
     settings = settings or StarPsfSettings()
     bad = bad | ~(variance > 0)
-    rms = float(np.sqrt(np.median(variance[~bad][::37]))) if (~bad).any() else 1.0
-    moments = measure_moments(
-        data, bad, x, y, rms, (fwhm or _FWHM) / FWHM_PER_SIGMA, settings.min_snr / _EASES[-1], candidates
-    )
+    rms, moments = _moments(data, variance, bad, x, y, candidates, fwhm, settings)
     star = _stars(x, y, moments, candidates, settings)
     index = np.flatnonzero(star)
     if index.size < _FEWEST:
@@ -161,6 +158,42 @@ def measure_psf(
     )
     snr = float(np.sqrt(np.sum(moments.snr[kept] ** 2)))
     return StarPsf(mixture, "stars", kept, wing, degree, chi2, snr, star | (moments.lost > 0))
+
+
+def find_stars(
+    data: Float32,
+    variance: Float32,
+    bad: Bools,
+    x: Float64,
+    y: Float64,
+    *,
+    candidates: Bools | None = None,
+    fwhm: float | None = None,
+    settings: StarPsfSettings | None = None,
+) -> list[tuple[float, float]]:
+    """Places of isolated stars that are not saturated, the brightest first; parameters as in `measure_psf`."""
+    settings = settings or StarPsfSettings()
+    _, moments = _moments(data, variance, bad | ~(variance > 0), x, y, candidates, fwhm, settings)
+    index = np.flatnonzero(_stars(x, y, moments, candidates, settings))
+    index = index[np.argsort(-moments.snr[index], kind="stable")]
+    return [(float(moments.x[i]), float(moments.y[i])) for i in index]
+
+
+def _moments(
+    data: Float32,
+    variance: Float32,
+    bad: Bools,
+    x: Float64,
+    y: Float64,
+    candidates: Bools | None,
+    fwhm: float | None,
+    settings: StarPsfSettings,
+) -> tuple[float, Moments]:
+    """Noise of a pixel, and the moments of all that may be stars."""
+    rms = float(np.sqrt(np.median(variance[~bad][::37]))) if (~bad).any() else 1.0
+    least = settings.min_snr / _EASES[-1]
+    sigma = (fwhm or _FWHM) / FWHM_PER_SIGMA
+    return rms, measure_moments(data, bad, x, y, rms, sigma, least, candidates)
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,6 +58,12 @@ class FieldPsf:
         image = np.einsum("k,kyx->yx", weights, self.eigenimages)
         return np.asarray(image / image.sum())
 
+    def simpler(self) -> FieldPsf | None:
+        """The PSF without its last eigenimage, which tells least; None if it has one only."""
+        if len(self.eigenimages) == 1:
+            return None
+        return FieldPsf(self.eigenimages[:-1], self.coefficients[:-1])
+
 
 def read_field_psf(path: str | Path, band: str) -> FieldPsf:
     """The PSF of a band from a psField file.
