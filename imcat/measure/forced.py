@@ -159,7 +159,8 @@ def _fits(
 
     n = len(x)
     _, _, jacobian = pixel_to_sky(reference.wcs, x, y)
-    arcsec = np.sqrt(np.abs(np.linalg.det(jacobian))) if n else np.ones(0)
+    with np.errstate(invalid="ignore"):
+        arcsec = np.sqrt(np.abs(np.linalg.det(jacobian))) if n else np.ones(0)
     pixel = float(np.nanmedian(arcsec)) if np.isfinite(arcsec).any() else 1.0
     there = np.isfinite(x) & np.isfinite(y)
     other = np.isfinite(neighbours.x) & np.isfinite(neighbours.y)
@@ -224,7 +225,8 @@ def _circles(
         if not index.size:
             continue
         _, _, jacobian = pixel_to_sky(reference.wcs, x[index], y[index])
-        arcsec = np.sqrt(np.abs(np.linalg.det(jacobian)))
+        with np.errstate(invalid="ignore"):
+            arcsec = np.sqrt(np.abs(np.linalg.det(jacobian)))
         form, one = np.tile([1.0, 1.0, 0.0], (index.size, 1)), np.ones(index.size)
         zero = np.zeros(index.size)
         colour = settings.colour_scale * max(layer.psf_sigma for layer in layers)

@@ -157,7 +157,8 @@ def model_sources(
     n = len(sources.x)
     bands = tuple(dict.fromkeys(layer.band for layer in layers))
     ra_dec_jacobian = pixel_to_sky(reference.wcs, sources.x, sources.y)[2]
-    pixel = np.sqrt(np.abs(np.linalg.det(ra_dec_jacobian))) if n else np.ones(0)
+    with np.errstate(invalid="ignore"):
+        pixel = np.sqrt(np.abs(np.linalg.det(ra_dec_jacobian))) if n else np.ones(0)
     first = next(k for k, layer in enumerate(layers) if layer.exposure is reference)
     fwhm = psfs[first].mixture.fwhm  # pixels of the reference exposure
     arcsec = float(np.median(pixel)) if n else 1.0

@@ -336,3 +336,13 @@ def test_subpixel_psfs_are_fitted() -> None:
 def test_wrong_settings_are_refused(name: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ModelSettings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_the_bias_of_the_largest_likelihood_is_taken_out() -> None:
+    # Portillo, Speagle & Finkbeiner 2020: at S/N 10 a free position makes a point source 1 % too bright in the band that
+    # it was fitted in, and too faint in others.
+    images, flux = _stars(3000, 10.0, 21)
+    fits = _fit(images, 0.8, 10.0, replace(QUICK, galaxies=False))
+    error = np.sqrt(fits.psf_variance) / flux
+    offset = np.mean(fits.psf_flux / flux - 1, axis=0)
+    assert np.all(np.abs(offset) < 3 * error.mean(axis=0) / np.sqrt(3000))
