@@ -8,8 +8,8 @@ SDSS (names and units of the table PhotoObj)
     ``objID`` is imcat's ``source_id``. Magnitudes of u, g, r, i, z are asinh
     magnitudes with the survey's softening (Lupton, Gunn & Szalay 1999, AJ 118,
     1406); other bands have the same names with Pogson magnitudes, NaN where the
-    flux is not positive. ``fiberMag`` is the 3 arcsec aperture, at the seeing of the
-    image; ``kronMag`` stands beside them because SDSS has no Kron magnitude. Fluxes
+    flux is not positive. ``deVRad`` and ``expRad`` are half-light radii of the profiles as drawn, 0.89 and 0.98
+    of SDSS's; ``kronMag`` stands beside them because SDSS has no Kron magnitude. Fluxes
     are nanomaggies with inverse variances. ``rowc``, ``colc`` are those of the
     reference band, whose pixel centres have the coordinates n + 0.5. Bits of
     ``flags`` are those of SDSS (flags 1 and 2 as one number).
@@ -276,7 +276,10 @@ def _sdss_photometry() -> Iterator[Renamed]:
         "model": "{b}_model_flux",
         "cModel": "{b}_cmodel_flux",
         "petro": "{b}_petrosian_flux",
-        "fiber": "{b}_aper_flux_3",
+        "fiber": "{b}_fiber_flux",
+        "fiber2": "{b}_fiber2_flux",
+        "deV": "{b}_de_vaucouleurs_flux",
+        "exp": "{b}_exponential_flux",
         "kron": "{b}_kron_flux",
     }
     for kind, flux in kinds.items():
@@ -302,6 +305,14 @@ def _sdss_photometry() -> Iterator[Renamed]:
             f"{kind}FluxIvar_{{b}}", (error,), _inverse_variance,
             "", "float32", f"Inverse variance of {name}, in nanomaggies to the power of -2.", "stat.weight;{em}",
         )  # fmt: skip
+
+
+def _sdss_shape(prefix: str, profile: str) -> Iterator[Renamed]:
+    """Radius (half-light, as drawn), axis ratio and angle of a profile, with errors."""
+    for name, column in (("Rad", "radius"), ("AB", "axis_ratio"), ("Phi", "angle")):
+        yield Renamed(f"{prefix}{name}_{{r}}", (f"{profile}_{column}",), _same)
+        if column != "angle":
+            yield Renamed(f"{prefix}{name}Err_{{r}}", (f"{profile}_{column}_err",), _same)
 
 
 def _sextractor_photometry() -> Iterator[Renamed]:
@@ -367,8 +378,17 @@ SDSS: tuple[Renamed, ...] = (
     *_sdss_photometry(),
     Renamed("extinction_{b}", ("{b}_extinction",), _same),
     Renamed("fracDeV_{b}", ("{b}_fracdev",), _same),
+    Renamed("petroRad_{r}", ("petrosian_radius",), _same),
+    Renamed("petroRadErr_{r}", ("petrosian_radius_err",), _same),
     Renamed("petroR50_{r}", ("petrosian_r50",), _same),
+    Renamed("petroR50Err_{r}", ("petrosian_r50_err",), _same),
     Renamed("petroR90_{r}", ("petrosian_r90",), _same),
+    Renamed("petroR90Err_{r}", ("petrosian_r90_err",), _same),
+    *_sdss_shape("deV", "de_vaucouleurs"),
+    *_sdss_shape("exp", "exponential"),
+    Renamed("mE1_{r}", ("adaptive_e1",), _same),
+    Renamed("mE2_{r}", ("adaptive_e2",), _same),
+    Renamed("mCr4_{r}", ("adaptive_rho4",), _same),
     Renamed("mjd_{b}", ("{b}_mjd",), _same),
 )
 

@@ -19,7 +19,7 @@ from imcat.detect.combine import CombinedMap, Plane, gaussian_kernel, matched_fi
 from imcat.psf import FWHM_PER_SIGMA
 from imcat.window import Window
 
-__all__ = ["FEATURES", "BandPlanes", "BandSet", "NetworkInput", "WindowReader", "features"]
+__all__ = ["CONDITIONS", "FEATURES", "BandPlanes", "BandSet", "NetworkInput", "WindowReader", "features"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -29,12 +29,14 @@ Float64 = NDArray[np.float64]
 _SLOPES = (0.0, 1.5, 3.5)
 _MAIN = 1  # of them the one that is filtered and gives the signal-to-noise ratio
 
-#: Maps that `features` makes: the sums, the filtered main sum, the share of the data that is there.
-FEATURES = len(_SLOPES) + 2
+#: Maps that `features` makes: the sums, the filtered main sum, the share of the data that is there, the brightest band,
+#: and how much the bands differ.
+FEATURES = len(_SLOPES) + 4
+#: Numbers of `BandSet.conditions`.
+CONDITIONS = 2
 
 _PIVOT = 6000.0  # Å: middle of the optical range, to centre the logarithm
 _TYPICAL_FWHM = 3.0  # pixels: likewise
-_FAINTEST = 1e-3  # share of a band in the sum, below which its exact value tells nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,16 +88,11 @@ class BandSet:
         """FWHM of the main sum's PSF, reference pixels."""
         return float((self.weights[_MAIN] ** 2 * self.fwhm).sum())
 
-    def conditions(self) -> tuple[Float32, Float32]:
-        """Numbers that the network is conditioned with: of each band ``[bands, 3]``, of the set ``[2]``."""
-        share = np.log(np.maximum(self.weights[_MAIN] ** 2, _FAINTEST))
-        bands = np.stack(
-            [2 * np.log(self.wavelength / _PIVOT), np.log(self.fwhm / _TYPICAL_FWHM), 0.5 * share + 1], axis=1
-        )
+    def conditions(self) -> Float32:
+        """Numbers that the network is conditioned with, ``[CONDITIONS]``: width of the PSF, and how many bands count."""
         # Bands that take part: one over the sum of the squared shares.
         number = 1 / (self.weights[_MAIN] ** 4).sum()
-        whole = np.array([np.log(self.main_fwhm / _TYPICAL_FWHM), np.log(number) - 0.5])
-        return bands.astype(np.float32), whole.astype(np.float32)
+        return np.array([np.log(self.main_fwhm / _TYPICAL_FWHM), np.log(number) - 0.5], np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +168,31 @@ def _sums(signal, valid, weights, main, out, numerator, denominator):  # type: i
         out[sums + 1, y] = denominator[y]
 
 
+@njit(cache=True, nogil=True)
+def _spread(signal, valid, expected, sums, highest, spread):  # type: ignore[no-untyped-def]
+    """The highest band, and chi² of the bands about what the main sum says, in units of its own scatter.
+
+    `expected` is the signal-to-noise ratio of each band in units of that of the sum, for a source of the main slope.
+    """
+    bands, rows, columns = signal.shape
+    for y in range(rows):
+        for x in range(columns):
+            top, total, n = np.float32(0), np.float32(0), 0
+            s = sums[y, x]
+            for b in range(bands):
+                if valid[b, y, x] > 0:
+                    v = signal[b, y, x]
+                    top = max(top, v)
+                    d = v - expected[b] * s
+                    total += d * d
+                    n += 1
+            highest[y, x] = top
+            # A sum of squares less one degree of freedom; the scatter of chi² is sqrt(2 n).
+            spread[y, x] = (
+                (total - (n - 1)) / np.sqrt(np.float32(2 * max(n - 1, 1))) if n > 1 else np.float32(0)
+            )
+
+
 def features(
     signal: Float32, valid: Float32, bands: BandSet, noise_scale: float = 1.0
 ) -> tuple[Float32, Float32, Float32]:
@@ -188,7 +210,8 @@ def features(
     Returns
     -------
     maps : float32 array [FEATURES, y, x]
-        Sums in units of their noise, filtered main sum, share of the data that is there.
+        Sums in units of their noise, filtered main sum, share of the data that is there, brightest band, chi² of the
+        bands about the main sum.
     numerator, denominator : float32 arrays [y, x]
         Of the main sum.
     """
@@ -199,6 +222,8 @@ def features(
     kernel = gaussian_kernel(bands.main_fwhm / FWHM_PER_SIGMA)
     scale = np.float32(1 / noise_scale)
     matched_filter(numerator, denominator, kernel, scale, False, 0, 0, maps[len(_SLOPES)])
+    expected = bands.weights[_MAIN].astype(np.float32)
+    _spread(signal, valid, expected, maps[_MAIN], maps[len(_SLOPES) + 2], maps[len(_SLOPES) + 3])
     return maps, numerator, denominator
 
 

@@ -193,7 +193,7 @@ def _iterate(
     views: Sequence[View], label: Int64, mode: int, limit: Float64, start: Float64, state: _State
 ) -> None:
     """Step until each source has converged; none waits for another."""
-    active = np.arange(label.size)
+    active = np.flatnonzero(limit > 0)
     first = np.sqrt(_minor(state.covariance))
     for _ in range(_STEPS):
         if not active.size:

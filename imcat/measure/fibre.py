@@ -170,10 +170,10 @@ def _weights(diameters: tuple[float, ...], sigma: float, reach: float) -> Float6
     The share of a round Gaussian at a distance r from the middle of a circle that falls into the circle: the
     distribution of chi squared of two degrees of freedom, not central.
     """
-    from scipy.stats import ncx2
+    from scipy.special import chndtr
 
     r = np.linspace(0, reach, _STEPS + 1)
-    table = np.stack([ncx2.cdf((0.5 * d / sigma) ** 2, 2, (r / sigma) ** 2) for d in diameters])
+    table = np.stack([chndtr((0.5 * d / sigma) ** 2, 2, (r / sigma) ** 2) for d in diameters])
     table[:, -1] = 0.0
     table.flags.writeable = False
     return np.asarray(table)

@@ -190,7 +190,7 @@ def _measure_window(
     if settings.survey_quantities:
         band = next((layer.band for layer in layers if layer.exposure is reference), bands[0])
         survey, flags = survey_quantities(
-            views, bands, band, label, mode, dx, dy, ellipses.a, radius, jacobian, settings
+            views, bands, band, label, mode, dx, dy, ellipses.a, radius, found.snr[index], jacobian, settings
         )
     for condition, bit in (
         (found.blended[index], SourceFlag.BLENDED),

@@ -23,6 +23,8 @@ Int64 = NDArray[np.int64]
 
 #: Columns of the fibre fluxes, in the order of `FIBRE_DIAMETERS`: those of SDSS and of BOSS.
 _FIBRES = ("fiber_flux", "fiber2_flux")
+# Below this signal-to-noise ratio the iteration of adaptive moments does not end in 97 of 100 sources of real fields.
+_SNR = 5.0
 _SIZE_OF_START = 0.85  # half-light radius to rms size of a Gaussian
 
 
@@ -36,6 +38,7 @@ def survey_quantities(
     dy: Float64,
     semi_major: Float64,
     half_light: Float64,
+    snr: Float64,
     sky: Float64,
     settings: MeasureSettings,
 ) -> tuple[dict[str, NDArray[Any]], Int64]:
@@ -55,6 +58,8 @@ def survey_quantities(
         Offsets of the positions from those of the views, reference pixels.
     semi_major, half_light : float64 arrays [n]
         Rms semi-major axis of the footprint, half-light radius, reference pixels.
+    snr : float64 array [n]
+        Signal-to-noise ratio of the detection.
     sky : float64 array [n, 2, 2]
         Derivatives of (east, north) in arcsec by (x, y) of the reference grid.
     settings : MeasureSettings
@@ -75,7 +80,9 @@ def survey_quantities(
     p = measure_petrosian(views, bands, reference, label, mode, dx, dy, limit, petrosian_settings)
     # A first guess without a half-light radius is that of a star.
     size = np.where(half_light > 0, _SIZE_OF_START * half_light, sigma / arcsec)
-    m = measure_adaptive(views, reference, label, mode, dx, dy, size, limit, sky)
+    # What is too faint to hold the weight is given no room for it.
+    room = np.where(snr >= _SNR, limit, 0.0)
+    m = measure_adaptive(views, reference, label, mode, dx, dy, size, room, sky)
     fibre, fibre_variance = fibre_fluxes(views, bands, label, mode, dx, dy, FIBRE_DIAMETERS)
     columns: dict[str, NDArray[Any]] = {
         "petrosian_radius": p.radius,
