@@ -75,7 +75,7 @@ class DetectionNet(nn.Module):
         Parameters
         ----------
         maps : Tensor ``[n, FEATURES, y, x]``
-            Sides are multiples of `STRIDE`.
+            From `imcat.detect.network_input.compress`; sides are multiples of `STRIDE`.
         conditions : Tensor ``[n, CONDITIONS]``
             Of `imcat.detect.network_input.BandSet.conditions`.
 
@@ -84,15 +84,10 @@ class DetectionNet(nn.Module):
         Tensor ``[n, OUTPUTS, y, x]``
         """
         scale, shift = self.condition(conditions)[:, :, None, None].chunk(2, dim=1)
-        x = nn.functional.silu(self.stem(_compress(maps)) * (1 + scale) + shift)
+        x = nn.functional.silu(self.stem(maps) * (1 + scale) + shift)
         half = self.at_half(x)
         quarter = self.at_quarter(self.to_quarter(half))
         eighth = self.at_eighth(self.to_eighth(quarter))
         quarter = self.up_quarter(torch.cat([quarter, self.from_eighth(eighth)], dim=1))
         half = self.up_half(torch.cat([half, self.from_quarter(quarter)], dim=1))
         return nn.functional.pixel_shuffle(self.head(half), 2)
-
-
-def _compress(maps: Tensor) -> Tensor:
-    """Signal-to-noise ratios of all sizes on a scale that a network takes: linear about 0, logarithmic beyond."""
-    return torch.asinh(maps)

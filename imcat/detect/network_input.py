@@ -19,7 +19,16 @@ from imcat.detect.combine import CombinedMap, Plane, gaussian_kernel, matched_fi
 from imcat.psf import FWHM_PER_SIGMA
 from imcat.window import Window
 
-__all__ = ["CONDITIONS", "FEATURES", "BandPlanes", "BandSet", "NetworkInput", "WindowReader", "features"]
+__all__ = [
+    "CONDITIONS",
+    "FEATURES",
+    "BandPlanes",
+    "BandSet",
+    "NetworkInput",
+    "WindowReader",
+    "compress",
+    "features",
+]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -35,6 +44,7 @@ FEATURES = len(_SLOPES) + 4
 #: Numbers of `BandSet.conditions`.
 CONDITIONS = 2
 
+_SAMPLE, _FEWEST_PIXELS = 160, 500  # side of the windows in which the noise is measured; pixels that it takes
 _PIVOT = 6000.0  # Å: middle of the optical range, to centre the logarithm
 _TYPICAL_FWHM = 3.0  # pixels: likewise
 
@@ -227,6 +237,11 @@ def features(
     return maps, numerator, denominator
 
 
+def compress(maps: Float32) -> Float32:
+    """Signal-to-noise ratios of all sizes on a scale that a network takes: linear about 0, logarithmic beyond."""
+    return np.arcsinh(maps)
+
+
 class WindowReader:
     """Makes the network's input of any window of a tile.
 
@@ -249,6 +264,25 @@ class WindowReader:
             np.array([band.fwhm for band in bands], dtype=float),
             np.array([_typical_noise(band.planes) for band in bands]),
         )
+
+    def calibrate(self) -> float:
+        """Measure the noise that the filtered sum has in blank sky, set `noise_scale` to it, and return it.
+
+        Values below zero are next to free of sources; half the width of their distribution tells that of the noise.
+        """
+        self.noise_scale, values = 1.0, []
+        rows, columns = self.shape
+        side = min(_SAMPLE, rows, columns)
+        for fy in (0.15, 0.5, 0.85):
+            for fx in (0.15, 0.5, 0.85):
+                y0, x0 = int(fy * (rows - side)), int(fx * (columns - side))
+                seen = self(Window(y0, y0 + side, x0, x0 + side)).maps
+                snr = seen[len(_SLOPES)][seen[len(_SLOPES) + 1] > 0]
+                values.append(-snr[snr < 0])
+        below = np.concatenate(values)
+        if below.size > _FEWEST_PIXELS:
+            self.noise_scale = float(np.clip(1.4826 * np.median(below), 0.5, 5.0))
+        return self.noise_scale
 
     def read(self, window: Window) -> tuple[Float32, Float32]:
         """Signal and validity of every band in a window of the reference grid, ``[bands, y, x]``."""
