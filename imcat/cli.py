@@ -183,6 +183,25 @@ def measure(tile: str, positions: str, out: str, config_file: str | None) -> int
 
 
 @_program.command(context_settings=_HELP)
+@click.argument("recipe", metavar="RECIPE.toml")
+@click.option(
+    "-o", "--out", metavar="DIR", help="Samples, log, checkpoints and weights [default: build/train/NAME]."
+)
+@click.option("--smoke", is_flag=True, help="A minute's training, to see that all works.")
+@click.option("--resume", is_flag=True, help="Continue from the last checkpoint.")
+@click.option(
+    "--workers", type=int, metavar="N", help="Processes that simulate [default: one for each core]."
+)
+def train(recipe: str, out: str | None, smoke: bool, resume: bool, workers: int | None) -> int:
+    """Train a network as a recipe says, and write its weights and card."""
+    from imcat.train.recipes import run_recipe
+
+    card = run_recipe(recipe, out, smoke=smoke, resume=resume, workers=workers or os.cpu_count() or 1)
+    click.echo(f"weights and card: {card}")
+    return 0
+
+
+@_program.command(context_settings=_HELP)
 @click.argument("source", metavar="OUT")
 @click.option(
     "-o",

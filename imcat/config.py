@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from imcat.align.settings import AlignSettings
+from imcat.detect.network_settings import NetworkSettings
 from imcat.detect.settings import DetectSettings
 from imcat.errors import ConfigError
 from imcat.measure.model_settings import ModelSettings
@@ -83,7 +84,9 @@ class Config:
     align : AlignSettings
         Bands on a common grid.
     detect : DetectSettings
-        Finding sources.
+        Finding sources by threshold.
+    network : NetworkSettings
+        Finding sources with the network.
     measure : MeasureSettings
         Measuring them.
     psf : StarPsfSettings
@@ -100,6 +103,7 @@ class Config:
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     align: AlignSettings = field(default_factory=AlignSettings)
     detect: DetectSettings = field(default_factory=DetectSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     psf: StarPsfSettings = field(default_factory=StarPsfSettings)
     models: ModelSettings = field(default_factory=ModelSettings)

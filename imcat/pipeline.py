@@ -23,7 +23,7 @@ from imcat.align import GridMap, map_grids, transform_positions
 from imcat.catalogue import Catalogue
 from imcat.config import Config
 from imcat.detect import Combiner, Detections, Plane, band_weights, detect_threshold, measure_psf_fwhm
-from imcat.errors import InputError, UsageError
+from imcat.errors import InputError
 from imcat.flags import PixelFlag, SourceFlag
 from imcat.measure import Layer, Measurements, measure_sources
 from imcat.measure.columns import source_columns
@@ -127,8 +127,6 @@ def process_tile(
     preview : bool
         Whether to make the arrays of the overview figure.
     """
-    if config.detector != "threshold":
-        raise UsageError(f"no {config.detector} detector comes with this version; use --detector threshold")
     tile = select_bands(tile, config.bands)
     warnings = [*tile.notes, *(note for _, exposure in tile.exposures() for note in exposure.notes)]
     with _pool(threads) as pool:
@@ -298,10 +296,33 @@ def _detect(
     ]
     used = [p.fwhm for p in prepared if weights[p.band.name] > 0]
     fwhm = config.detect.kernel_fwhm or float(np.median(used))
-    combiner = Combiner(planes, tile.shape, fwhm / pixel)
-    combiner.calibrate(pool)
-    found = detect_threshold(combiner, config.detect, pool)
+    if config.detector == "network":
+        found = _detect_with_network(tile, prepared, planes, pixel, config, pool)
+    else:
+        combiner = Combiner(planes, tile.shape, fwhm / pixel)
+        combiner.calibrate(pool)
+        found = detect_threshold(combiner, config.detect, pool)
     return found.select(found.score >= config.min_score)
+
+
+def _detect_with_network(
+    tile: Tile,
+    prepared: Sequence[PreparedExposure],
+    planes: Sequence[Plane],
+    pixel: float,
+    config: Config,
+    pool: Executor | None,
+) -> Detections:
+    """Sources that the network finds; torch is loaded here alone."""
+    from imcat.detect.network_input import BandPlanes, WindowReader
+    from imcat.detect.network_search import detect_network, load_network
+
+    bands = []
+    for band in tile.bands:
+        own = [k for k, p in enumerate(prepared) if p.band is band]
+        width = float(np.median([prepared[k].fwhm for k in own])) / pixel
+        bands.append(BandPlanes(band.wavelength, width, tuple(planes[k] for k in own)))
+    return detect_network(WindowReader(bands, tile.shape), load_network(), config.network, pool)
 
 
 def _with_blank_sky(
@@ -461,7 +482,7 @@ def _catalogue(
 ) -> Catalogue:
     bands = {band.name: band.wavelength for band in tile.bands}
     apertures = config.measure.apertures
-    columns = source_columns(tile, found, measured, apertures, _extinction(tile, config))
+    columns = source_columns(tile, found, measured, apertures, _extinction(tile, config), config.detector)
     if fitted is not None:
         columns = _with_models(tile, measured, fitted, columns)
     first = {p.band.name: p for p in reversed(prepared)}

@@ -55,6 +55,7 @@ def source_columns(
     measured: Measurements,
     apertures: Sequence[float],
     extinction: Mapping[str, float],
+    detector: str = "threshold",
 ) -> dict[str, NDArray[Any]]:
     """Columns of the catalogue of one tile, by name.
 
@@ -70,6 +71,8 @@ def source_columns(
         Diameters in the order of `Measurements.flux`.
     extinction : mapping of str to float
         Magnitudes for the bands where it is known.
+    detector : str
+        Engine that found the sources.
     """
     n = len(found)
     ids = source_ids(tile.survey, tile.number, n)
@@ -91,7 +94,7 @@ def source_columns(
         "position_source": np.where(measured.detected, "detection", "windowed"),
         "detection_score": found.score,
         "detection_snr": found.snr,
-        "detector": np.full(n, "threshold"),
+        "detector": np.full(n, detector),
         "parent_id": ids[found.parent],
         "is_primary": primary,
         "flags": measured.flags | own,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from imcat.config import Config
 from imcat.errors import OutputError, UsageError
+from imcat.registry import weights_folder
 from imcat.scale.executor import InProcess, LocalPool, WorkerLost, available_cores, dask_executor, warm_up
 from imcat.scale.folder import OutputFolder, lock_folder
 from imcat.scale.job import DrawJob, DrawOutcome, TileJob, TileOutcome, draw_job, run_job
@@ -162,8 +163,8 @@ def run(
 
 
 def _check_arguments(config: Config, workers: int, scheduler: str | None, images: Sequence[str]) -> None:
-    if config.detector != "threshold":
-        raise UsageError(f"no detection {config.detector} comes with this version; use --detector threshold")
+    if config.detector == "network" and not weights_folder().joinpath("detection.safetensors").is_file():
+        raise UsageError("no detection network comes with this version; use --detector threshold")
     if workers < 1:
         raise UsageError(f"--workers is {workers}; expected at least 1")
     if scheduler is not None and workers > 1:
