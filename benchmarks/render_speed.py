@@ -322,6 +322,18 @@ def deviations(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return rows, verdicts
 
 
+def whole_ccd(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Wall time and memory of all exposures of one CCD of CSST (512 pixels a side in a quick run)."""
+    size = ["--size", "512x512" if quick else "full"]
+    with scratch() as folder:
+        cost = run_timed(
+            [[*IMCAT, "simulate", "csst", "-n", "1", "--seed", str(SEED), *size, "-o", str(folder / "sky")]]
+        )
+    row = {"wall_s": cost.wall, "cpu_s": cost.cpu, "peak_mib": cost.peak}
+    print(f"   imcat simulate csst {' '.join(size)}: {cost.wall:.0f} s, {cost.peak:.0f} MiB")
+    return {"imcat simulate csst, all exposures of a CCD": row}, []
+
+
 def main() -> None:
     args = arguments(__doc__ or "")
     about = print_header("Renderer against GalSim")
@@ -334,6 +346,7 @@ def main() -> None:
         ("same_scene", lambda: against_galsim(models, args.quick)),
         ("stamps", lambda: training_stamps(models, args.quick)),
         ("field", lambda: whole_field(models, args.quick)),
+        ("ccd", lambda: whole_ccd(args.quick)),
         ("deviations", lambda: deviations(args.quick)),
     ):
         tables[key], reached = part()

@@ -35,6 +35,7 @@ from imcat.evaluate.detection import (
     threshold_at_purity,
 )
 from imcat.evaluate.truth import Truth, read_truth
+from imcat.registry import weights_folder
 
 EDGES = (14.0, 20.0, 21.0, 21.5, 22.0, 22.5, 23.0, 23.5, 24.0)
 FAINT_LIMIT = 24.5
@@ -150,9 +151,14 @@ def main() -> None:
         for name, command in (
             ("imcat, default settings", ()),
             ("imcat, deep list cut", ("--config", str(config))),
+            ("imcat, network", ("--detector", "network")),
         ):
+            network = "network" in command
+            if network and not weights_folder().joinpath("detection.safetensors").is_file():
+                continue
             catalogue = imcat_catalogue(folder, [tile], "--min-score", "0", *command)
-            columns = (np.asarray(catalogue[key], dtype=np.float64) for key in ("x", "y", "detection_snr"))
+            rank = "detection_score" if network else "detection_snr"
+            columns = (np.asarray(catalogue[key], dtype=np.float64) for key in ("x", "y", rank))
             rows[name] = judge(*columns)
             show(name, rows[name])
     save("skymaker", {**about, "edges": EDGES, "rows": rows}, quick=args.quick)

@@ -131,7 +131,7 @@ def process_tile(
     warnings = [*tile.notes, *(note for _, exposure in tile.exposures() for note in exposure.notes)]
     with _pool(threads) as pool:
         prepared = _prepare(tile, config, pool, warnings)
-        found = _detect(tile, prepared, config, pool)
+        found = _detect(tile, prepared, config, pool, warnings)
         prepared = _with_blank_sky(tile, prepared, found, config, pool, warnings)
         measured = _measure(tile, prepared, found, config, pool)
         fitted = _fit(tile, prepared, found, measured, config, pool, warnings) if config.fit_models else None
@@ -181,7 +181,7 @@ def measure_positions(
     reference = tile.reference_exposure
     with _pool(threads) as pool:
         prepared = _prepare(tile, config, pool, warnings)
-        found = _detect(tile, prepared, config, pool)
+        found = _detect(tile, prepared, config, pool, warnings)
         prepared = _with_blank_sky(tile, prepared, found, config, pool, warnings)
         measured = _measure(tile, prepared, found, config, pool)
         psfs = _psfs(tile, prepared, found, measured, config, pool, warnings)
@@ -286,7 +286,11 @@ def _pixel_scale(exposure: Exposure) -> float:
 
 
 def _detect(
-    tile: Tile, prepared: Sequence[PreparedExposure], config: Config, pool: Executor | None
+    tile: Tile,
+    prepared: Sequence[PreparedExposure],
+    config: Config,
+    pool: Executor | None,
+    warnings: list[str],
 ) -> Detections:
     """Sources of the tile above the smallest score."""
     weights = band_weights({band.name: band.wavelength for band in tile.bands}, config.detect)
@@ -297,7 +301,7 @@ def _detect(
     used = [p.fwhm for p in prepared if weights[p.band.name] > 0]
     fwhm = config.detect.kernel_fwhm or float(np.median(used))
     if config.detector == "network":
-        found = _detect_with_network(tile, prepared, planes, pixel, config, pool)
+        found = _detect_with_network(tile, prepared, planes, pixel, config, pool, warnings)
     else:
         combiner = Combiner(planes, tile.shape, fwhm / pixel)
         combiner.calibrate(pool)
@@ -312,17 +316,24 @@ def _detect_with_network(
     pixel: float,
     config: Config,
     pool: Executor | None,
+    warnings: list[str],
 ) -> Detections:
     """Sources that the network finds; torch is loaded here alone."""
     from imcat.detect.network_input import BandPlanes, WindowReader
     from imcat.detect.network_search import detect_network, load_network
 
-    bands = []
+    trained, bands = load_network(), []
+    low, high = trained.wavelengths
     for band in tile.bands:
+        if not low <= band.wavelength <= high:
+            warnings.append(
+                f"band {band.name} at {band.wavelength:g} angstrom lies outside {low:g} to {high:g}, which the detection "
+                "network was trained on"
+            )
         own = [k for k, p in enumerate(prepared) if p.band is band]
         width = float(np.median([prepared[k].fwhm for k in own])) / pixel
         bands.append(BandPlanes(band.wavelength, width, tuple(planes[k] for k in own)))
-    return detect_network(WindowReader(bands, tile.shape), load_network(), config.network, pool)
+    return detect_network(WindowReader(bands, tile.shape), trained, config.network, pool)
 
 
 def _with_blank_sky(

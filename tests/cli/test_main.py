@@ -68,8 +68,6 @@ def test_help_loads_next_to_nothing() -> None:
         (["run", "x", "-o", "out", "--bands", "g,,r"], "--bands is 'g,,r'; expected names with commas between"),
         (["run", "x", "-o", "out", "--images", "rms,sky"], "no image is called 'sky'; expected some of background"),
         (["run", "x", "-o", "out", "--min-score", "2"], "min_score is 2.0; expected a probability, 0 to 1"),
-        (["run", "x", "-o", "out", "--detector", "network"],
-         "no detection network comes with this version; use --detector threshold"),
         (["run", "x", "-o", "out", "--workers", "2", "--scheduler", "tcp://x:1"], "exclude each other"),
         (["run", "x", "-o", "out", "--config", "none.toml"], "none.toml: no such file; expected a TOML file"),
         (["export", "x"], "missing option '-o' / '--out'"),

@@ -295,7 +295,6 @@ def test_a_result_that_is_lost_fails_its_tile(
         ({"workers": 0}, UsageError, "--workers is 0"),
         ({"workers": 2, "scheduler": "tcp://x:1"}, UsageError, "exclude each other"),
         ({"images": ["rmss"]}, UsageError, "no image is called 'rmss'; expected some of background"),
-        ({"config": Config(detector="network")}, UsageError, "no detection network comes with this version"),
         ({"bands": ["k"]}, InputError, "no tile has the band k"),
     ],
 )
@@ -304,6 +303,15 @@ def test_impossible_arguments_are_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(error, match=message):
         run([inputs], tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_without_weights_is_refused(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imcat.scale.runner.weights_folder", lambda: tmp_path)
+    with pytest.raises(UsageError, match="no detection network comes with this version"):
+        run([inputs], tmp_path / "out", config=Config(detector="network"))
     assert not (tmp_path / "out").exists()
 
 
