@@ -41,6 +41,8 @@ _T = TypeVar("_T")
 #: already, and sums over a varying number of threads differ in their last bits.
 _LIBRARY_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 #: What a worker needs; imported once, before workers are forked from that process.
+#: Variable of the environment that says what `imcat.scale.preload` is to practise.
+PRACTICE = "IMCAT_PRACTICE"
 _PRELOAD = ("imcat.scale.job", "imcat.scale.preload", "imcat.surveys")
 _TRIES = 2
 _CONNECT_SECONDS = 10
@@ -106,12 +108,19 @@ class InProcess(Executor):
         return future
 
 
-def warm_up() -> None:
-    """Begin to import what workers need, beside what the caller does next."""
+def warm_up(fits: bool = True) -> None:
+    """Begin to import what workers need, beside what the caller does next.
+
+    Parameters
+    ----------
+    fits : bool
+        Whether they will fit models.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_PRELOAD))
     from multiprocessing import forkserver
 
+    os.environ[PRACTICE] = "fits" if fits else "apertures"
     with _library_threads_in_environment():
         forkserver.ensure_running()
 

@@ -8,6 +8,7 @@ on it: what is loaded here is loaded on first use otherwise.
 from __future__ import annotations
 
 import logging
+import os
 
 import numpy as np
 
@@ -52,7 +53,9 @@ def practice_tile() -> Tile:
 
 def _practise() -> None:
     try:
-        process_tile(practice_tile(), Config(), threads=1)
+        # Kernels of the fits take longest to load, and not every run needs them.
+        fits = os.environ.get("IMCAT_PRACTICE") != "apertures"
+        process_tile(practice_tile(), Config(fit_models=fits), threads=1)
     except Exception:  # it only saves time; what is wrong here is told when a tile needs it
         logging.getLogger(__name__).debug("the practice tile failed", exc_info=True)
 

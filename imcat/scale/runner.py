@@ -136,7 +136,7 @@ def run(
     folder = OutputFolder(Path(out).absolute())
     folder.check(resume)
     if workers > 1:
-        warm_up()
+        warm_up(config.fit_models)
     sources = _find(inputs, survey, config)
     listener = progress or Silent()
     with (
