@@ -458,10 +458,16 @@ def _psf(
 def _with_models(
     tile: Tile, measured: Measurements, fitted: Fitted, columns: dict[str, Any]
 ) -> dict[str, Any]:
-    """Columns with those of the fits, and the positions of those that converged."""
+    """Columns with those of the fits, and their positions where these are the more precise."""
     reference = tile.band_names.index(tile.reference)
     columns = columns | model_columns(fitted.models, tile.band_names, reference)
     good, source = model_offsets(fitted.models, reference)
+    # A faint source's windowed centroid, from all bands, is better than a fit to the reference band.
+    variance = [
+        np.trace(c, axis1=1, axis2=2) for c in (fitted.models.position_covariance, measured.covariance)
+    ]
+    with np.errstate(invalid="ignore"):
+        good &= measured.detected | (variance[0] <= variance[1])
     _, _, jacobian = pixel_to_sky(tile.reference_exposure.wcs, measured.x, measured.y)
     offset = np.stack([fitted.models.xi, fitted.models.eta], axis=1)
     step = np.einsum("nij,nj->ni", np.linalg.inv(jacobian), np.where(good[:, None], offset, 0.0))
