@@ -346,3 +346,25 @@ def test_the_bias_of_the_largest_likelihood_is_taken_out() -> None:
     error = np.sqrt(fits.psf_variance) / flux
     offset = np.mean(fits.psf_flux / flux - 1, axis=0)
     assert np.all(np.abs(offset) < 3 * error.mean(axis=0) / np.sqrt(3000))
+
+
+def test_psf_fluxes_agree_with_photutils() -> None:
+    photutils = pytest.importorskip("photutils.psf")
+    from astropy.table import Table
+
+    images, flux = _stars(60, 40.0, 31)
+    image = images[0]
+    fits = _fit(images[:1], 0.8, 40.0, replace(QUICK, galaxies=False))
+    fine, size = 4, 25
+    psf = PsfMixture(PSFS[0].weights, PSFS[0].covariances * fine**2)
+    model = photutils.ImagePSF(psf.image(size * fine) * fine**2, oversampling=fine)
+    photometry = photutils.PSFPhotometry(model, (11, 11), aperture_radius=4)
+    start = Table({"x_init": image.x, "y_init": image.y, "flux_init": flux[:, 0]})
+    found = photometry(np.asarray(image.data, float), error=np.ones(image.data.shape), init_params=start)
+    error = np.sqrt(fits.psf_variance[:, 0])
+    # Noise is common to both; what differs are the sizes of the windows.
+    ours = fits.psf_flux[:, 0]
+    difference = (ours - np.asarray(found["flux_fit"])) / error
+    assert abs(np.median(difference)) < 0.2
+    assert _width(difference) < 0.35
+    np.testing.assert_allclose(np.median(error / np.asarray(found["flux_err"])), 1, atol=0.1)
