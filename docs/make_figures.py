@@ -34,8 +34,7 @@ def main() -> int:
         code = imcat(["run", str(data / FIELD), "-o", f"{folder}/out"])
         if code:
             return int(code)
-        (figure,) = Path(folder, "out", "report").rglob("*.png")
-        shutil.copyfile(figure, OVERVIEW)
+        shutil.copyfile(Path(folder, "out", "report", f"{FIELD.name}.png"), OVERVIEW)
     print(f"overview: {OVERVIEW.relative_to(ROOT)}")
     return 0
 

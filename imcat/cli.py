@@ -86,7 +86,7 @@ def _comma_separated(
 @click.option(
     "--detector",
     type=click.Choice(["network", "threshold"]),
-    help="Engine that finds the sources (default: threshold).",
+    help="Engine that finds the sources (default: network).",
 )
 @click.option(
     "--min-score", type=float, metavar="S", help="Leave out sources with a smaller detection_score."
@@ -94,6 +94,13 @@ def _comma_separated(
 @click.option("--no-models", is_flag=True, help="Leave out model and PSF fits.")
 @click.option("--no-classify", is_flag=True, help="Leave out the classification.")
 @click.option("--no-report", is_flag=True, help="Leave out figures and summary.")
+@click.option(
+    "--inject",
+    type=int,
+    default=0,
+    metavar="N",
+    help="Look for N simulated sources in a copy of each tile too: completeness and flux errors in the report.",
+)
 @click.option(
     "--images",
     metavar="KIND,KIND,...",
@@ -118,6 +125,7 @@ def run(
     no_models: bool,
     no_classify: bool,
     no_report: bool,
+    inject: int,
     images: tuple[str, ...] | None,
     workers: int,
     scheduler: str | None,
@@ -149,6 +157,7 @@ def run(
         resume=resume,
         images=images or (),
         report=not no_report,
+        inject=inject,
         progress=make_progress(as_json),
     )
     if not as_json and summary.ok:

@@ -29,7 +29,7 @@ from imcat.measure.model_settings import ModelSettings
 from imcat.measure.settings import MeasureSettings
 from imcat.noise.settings import NoiseSettings
 from imcat.psf.settings import StarPsfSettings
-from imcat.simulate.settings import SimulateSettings
+from imcat.simulate.settings import InjectSettings, SimulateSettings
 from imcat.surveys.settings import SurveySettings
 
 __all__ = ["Config", "SettingInfo", "describe_simulate_settings", "read_simulate_settings"]
@@ -72,11 +72,14 @@ class Config:
     bands : tuple of str, optional
         Bands to use, in any order; absent takes all that a tile has.
     detector : str
-        Engine that finds the sources: ``threshold`` or ``network``.
-    min_score : float
-        Sources with a smaller `detection_score` are left out, 0 to 1.
+        Engine that finds the sources: ``network`` or ``threshold``.
+    min_score : float, optional
+        Sources with a smaller `detection_score` are left out, 0 to 1; absent takes what the engine aims at, a
+        list of which 95 % is real.
     fit_models : bool
         Whether PSF and galaxy models are fitted.
+    compare_engines : bool
+        Whether the report shows what only one of the two detection engines found; without a report, neither runs twice.
     surveys : SurveySettings
         How files become tiles.
     noise : NoiseSettings
@@ -93,12 +96,15 @@ class Config:
         The PSF from stars.
     models : ModelSettings
         PSF and galaxy models.
+    inject : InjectSettings
+        Simulated sources that ``--inject`` adds to a second look at each tile.
     """
 
     bands: tuple[str, ...] | None = None
-    detector: str = "threshold"
-    min_score: float = 0.0
+    detector: str = "network"
+    min_score: float | None = None
     fit_models: bool = True
+    compare_engines: bool = True
     surveys: SurveySettings = field(default_factory=SurveySettings)
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     align: AlignSettings = field(default_factory=AlignSettings)
@@ -107,6 +113,7 @@ class Config:
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     psf: StarPsfSettings = field(default_factory=StarPsfSettings)
     models: ModelSettings = field(default_factory=ModelSettings)
+    inject: InjectSettings = field(default_factory=InjectSettings)
 
     def __post_init__(self) -> None:
         if self.bands is not None:
@@ -120,7 +127,7 @@ class Config:
             object.__setattr__(self, "bands", bands)
         if self.detector not in _DETECTORS:
             raise ConfigError(f"detector is {self.detector!r}; expected one of {', '.join(_DETECTORS)}")
-        if not 0 <= self.min_score <= 1:
+        if self.min_score is not None and not 0 <= self.min_score <= 1:
             raise ConfigError(f"min_score is {self.min_score}; expected a probability, 0 to 1")
 
     @classmethod

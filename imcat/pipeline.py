@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from imcat import __version__
 from imcat.align import GridMap, map_grids, transform_positions
 from imcat.catalogue import Catalogue
+from imcat.checks import compare_engines, inject_and_recover
 from imcat.config import Config
-from imcat.detect import Combiner, Detections, Plane, band_weights, detect_threshold, measure_psf_fwhm
+from imcat.detect import Detections, band_weights, measure_psf_fwhm
+from imcat.engines import find_sources
 from imcat.errors import InputError
 from imcat.flags import PixelFlag, SourceFlag
 from imcat.measure import Layer, Measurements, measure_sources
@@ -68,6 +70,8 @@ class TileResult:
         The images asked for.
     preview : Preview or None
         Arrays for the overview figure.
+    injection : dict or None
+        Injected sources that came back (`imcat.checks.inject_and_recover`).
     """
 
     catalogue: Catalogue
@@ -75,6 +79,7 @@ class TileResult:
     counts: dict[str, int | float]
     images: list[ImageProduct] = field(default_factory=list)
     preview: Preview | None = None
+    injection: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +116,7 @@ def process_tile(
     threads: int = 1,
     images: Sequence[str] = (),
     preview: bool = False,
+    inject: int = 0,
 ) -> TileResult:
     """Find and measure the sources of a tile, and make the products beside the catalogue.
 
@@ -125,23 +131,37 @@ def process_tile(
     images : sequence of str
         Kinds of `imcat.products.IMAGE_KINDS` to make.
     preview : bool
-        Whether to make the arrays of the overview figure.
+        Whether to make the arrays of the report's figures.
+    inject : int
+        Simulated sources to look for in a copy of the tile that they are added to.
     """
     tile = select_bands(tile, config.bands)
     warnings = [*tile.notes, *(note for _, exposure in tile.exposures() for note in exposure.notes)]
     with _pool(threads) as pool:
         prepared = _prepare(tile, config, pool, warnings)
-        found = _detect(tile, prepared, config, pool, warnings)
+        found = find_sources(tile, prepared, config, pool, warnings)
         prepared = _with_blank_sky(tile, prepared, found, config, pool, warnings)
         measured = _measure(tile, prepared, found, config, pool)
         fitted = _fit(tile, prepared, found, measured, config, pool, warnings) if config.fit_models else None
+        shown = _preview(tile, prepared, found, config, pool, warnings) if preview else None
+        psfs = fitted.psfs if fitted is not None else []
+        if inject and not psfs:
+            psfs = _psfs(tile, prepared, found, measured, config, pool, warnings)
     catalogue = _catalogue(tile, prepared, found, measured, fitted, config)
+    injection = None
+    if inject:
+        injection = inject_and_recover(
+            tile, prepared, psfs, catalogue, inject, config.inject, _reddening(tile, config) or 0.0,
+            _reference_fwhm(tile, prepared), lambda changed: process_tile(changed, config, threads=threads).catalogue,
+        )  # fmt: skip
+    odd = shown.disagreement if shown is not None else None
     return TileResult(
         catalogue,
         warnings,
-        _counts(catalogue),
+        _counts(catalogue) | (odd.counts() if odd is not None else {}),
         make_images(images, tile, prepared, found) if images else [],
-        tile_preview(tile, prepared) if preview else None,
+        shown,
+        injection,
     )
 
 
@@ -181,7 +201,7 @@ def measure_positions(
     reference = tile.reference_exposure
     with _pool(threads) as pool:
         prepared = _prepare(tile, config, pool, warnings)
-        found = _detect(tile, prepared, config, pool, warnings)
+        found = find_sources(tile, prepared, config, pool, warnings)
         prepared = _with_blank_sky(tile, prepared, found, config, pool, warnings)
         measured = _measure(tile, prepared, found, config, pool)
         psfs = _psfs(tile, prepared, found, measured, config, pool, warnings)
@@ -285,55 +305,35 @@ def _pixel_scale(exposure: Exposure) -> float:
     return float(np.sqrt(abs(np.linalg.det(jacobian[0]))))
 
 
-def _detect(
+def _preview(
     tile: Tile,
     prepared: Sequence[PreparedExposure],
+    found: Detections,
     config: Config,
     pool: Executor | None,
     warnings: list[str],
-) -> Detections:
-    """Sources of the tile above the smallest score."""
-    weights = band_weights({band.name: band.wavelength for band in tile.bands}, config.detect)
-    pixel = next(p.pixel for p in prepared if p.exposure is tile.reference_exposure)
-    planes = [
-        Plane(p.exposure, p.noise, p.grid, (pixel / p.pixel) ** 2, weights[p.band.name]) for p in prepared
-    ]
-    used = [p.fwhm for p in prepared if weights[p.band.name] > 0]
-    fwhm = config.detect.kernel_fwhm or float(np.median(used))
-    if config.detector == "network":
-        found = _detect_with_network(tile, prepared, planes, pixel, config, pool, warnings)
-    else:
-        combiner = Combiner(planes, tile.shape, fwhm / pixel)
-        combiner.calibrate(pool)
-        found = detect_threshold(combiner, config.detect, pool)
-    return found.select(found.score >= config.min_score)
+) -> Preview:
+    """Arrays of the figures: the overview, and where the other engine disagrees."""
+    shown = tile_preview(tile, prepared)
+    if not config.compare_engines:
+        return shown
+    other = "threshold" if config.detector == "network" else "network"
+    asked = config.replace(detector=other, min_score=None)
+    try:
+        odd = compare_engines(
+            tile, prepared, found, lambda: find_sources(tile, prepared, asked, pool, []), (config.detector, other),
+            _reference_fwhm(tile, prepared),
+        )  # fmt: skip
+    except InputError as error:  # the catalogue does not need it
+        warnings.append(f"the report lacks the comparison with the {other} engine: {error}")
+        return shown
+    return replace(shown, disagreement=odd)
 
 
-def _detect_with_network(
-    tile: Tile,
-    prepared: Sequence[PreparedExposure],
-    planes: Sequence[Plane],
-    pixel: float,
-    config: Config,
-    pool: Executor | None,
-    warnings: list[str],
-) -> Detections:
-    """Sources that the network finds; torch is loaded here alone."""
-    from imcat.detect.network_input import BandPlanes, WindowReader
-    from imcat.detect.network_search import detect_network, load_network
-
-    trained, bands = load_network(), []
-    low, high = trained.wavelengths
-    for band in tile.bands:
-        if not low <= band.wavelength <= high:
-            warnings.append(
-                f"band {band.name} at {band.wavelength:g} angstrom lies outside {low:g} to {high:g}, which the detection "
-                "network was trained on"
-            )
-        own = [k for k, p in enumerate(prepared) if p.band is band]
-        width = float(np.median([prepared[k].fwhm for k in own])) / pixel
-        bands.append(BandPlanes(band.wavelength, width, tuple(planes[k] for k in own)))
-    return detect_network(WindowReader(bands, tile.shape), trained, config.network, pool)
+def _reference_fwhm(tile: Tile, prepared: Sequence[PreparedExposure]) -> float:
+    """FWHM of the reference exposure's PSF, its pixels."""
+    first = next(p for p in prepared if p.exposure is tile.reference_exposure)
+    return first.fwhm / first.pixel
 
 
 def _with_blank_sky(
@@ -533,9 +533,15 @@ def _rounded(value: float) -> float | None:
 def _extinction(tile: Tile, config: Config) -> dict[str, float]:
     """Extinction by band: of the configuration, the tile's files, or the dust maps."""
     wavelengths = {band.name: band.wavelength for band in tile.bands}
-    ebv = config.surveys.ebv
-    if ebv is None and "ebv" not in tile.extinction and tile.extinction:
+    if config.surveys.ebv is None and "ebv" not in tile.extinction and tile.extinction:
         return {band: a for band, a in tile.extinction.items() if band in wavelengths}
+    ebv = _reddening(tile, config)
+    return {} if ebv is None else band_extinction(tile.survey, wavelengths, ebv)
+
+
+def _reddening(tile: Tile, config: Config) -> float | None:
+    """E(B-V) of the configuration, the tile's files, or the dust maps; None where none says."""
+    ebv = config.surveys.ebv
     if ebv is None:
         ebv = tile.extinction.get("ebv")
     if ebv is None:
@@ -544,7 +550,7 @@ def _extinction(tile: Tile, config: Config) -> dict[str, float]:
             tile.reference_exposure.wcs, np.array([columns / 2.0]), np.array([rows / 2.0])
         )
         ebv = ebv_from_maps(float(ra[0]), float(dec[0]))
-    return {} if ebv is None else band_extinction(tile.survey, wavelengths, ebv)
+    return ebv
 
 
 def _counts(catalogue: Catalogue) -> dict[str, int | float]:

@@ -22,7 +22,7 @@ ROOT = Path(imcat.__file__).parents[1]
 ROOMS = (
     "errors", "flags", "schema", "window", "registry", "catalogue", "psf", "tile", "surveys", "align", "noise",
     "render", "detect", "measure", "simulate", "stamps", "backbones", "classify", "evaluate", "augment", "train",
-    "config", "products", "pipeline", "scale", "inspect", "cli",
+    "config", "products", "engines", "checks", "pipeline", "scale", "inspect", "cli",
 )  # fmt: skip
 
 # What a reader of the repository sees; environments and build products are not part of it.

@@ -2,8 +2,9 @@
 
 It takes the maps of `imcat.detect.network_input.features`, which any set of bands has, so that one network serves all
 cameras; the two numbers that tell the bands apart (width of the PSF in pixels, how many bands take part) scale and shift
-the channels of its first layer. For every pixel it gives the probability that a source's centre lies in it, the offset
-of the centre, and the error of that offset.
+the channels of its first layer. For every pixel it gives the probability that a source's centre lies in it (the heat),
+the offset of the nearest centre, the error of that offset, the probability that a peak of the heat there is real, and
+the size of the source.
 """
 
 from __future__ import annotations
@@ -13,10 +14,22 @@ from torch import Tensor, nn
 
 from imcat.detect.network_input import CONDITIONS, FEATURES
 
-__all__ = ["OUTPUTS", "STRIDE", "DetectionNet"]
+__all__ = [
+    "HEAT",
+    "LOG_ERROR",
+    "LOG_RADIUS",
+    "OFFSET_X",
+    "OFFSET_Y",
+    "OUTPUTS",
+    "SCORE",
+    "STRIDE",
+    "DetectionNet",
+]
 
-#: Maps that come out: logit of the heat, offset along x and y, logarithm of the error of the offsets (pixels).
-OUTPUTS = 4
+#: Maps that come out: logit of the heat, offset along x and y, logarithm of the error of the offsets (pixels), logit of
+#: the score of a peak, logarithm of the half-light radius behind the PSF (in half widths of the PSF).
+OUTPUTS = 6
+HEAT, OFFSET_X, OFFSET_Y, LOG_ERROR, SCORE, LOG_RADIUS = range(OUTPUTS)
 #: Windows have sides that are multiples of this.
 STRIDE = 8
 _FIRST_HEAT = -4.6  # of the logit: one pixel in a hundred
@@ -32,8 +45,8 @@ class _Block(nn.Module):
         self.skip = nn.Conv2d(inside, outside, 1) if inside != outside else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.second(nn.functional.silu(self.first(x)))
-        return nn.functional.silu(y + self.skip(x))
+        y = self.second(nn.functional.relu_(self.first(x)))
+        return nn.functional.relu_(y.add_(self.skip(x)))
 
 
 class DetectionNet(nn.Module):
@@ -45,7 +58,7 @@ class DetectionNet(nn.Module):
         Channels at half resolution; twice and four times as many at a quarter and an eighth.
     """
 
-    def __init__(self, width: int = 24) -> None:
+    def __init__(self, width: int = 32) -> None:
         super().__init__()
         self.width = width
         self.stem = nn.Conv2d(FEATURES, width, 6, stride=2, padding=2)
@@ -84,7 +97,7 @@ class DetectionNet(nn.Module):
         Tensor ``[n, OUTPUTS, y, x]``
         """
         scale, shift = self.condition(conditions)[:, :, None, None].chunk(2, dim=1)
-        x = nn.functional.silu(self.stem(maps) * (1 + scale) + shift)
+        x = nn.functional.relu_(self.stem(maps) * (1 + scale) + shift)
         half = self.at_half(x)
         quarter = self.at_quarter(self.to_quarter(half))
         eighth = self.at_eighth(self.to_eighth(quarter))

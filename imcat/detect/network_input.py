@@ -22,10 +22,13 @@ from imcat.window import Window
 __all__ = [
     "CONDITIONS",
     "FEATURES",
+    "FILTERED",
+    "SHARE",
     "BandPlanes",
     "BandSet",
     "NetworkInput",
     "WindowReader",
+    "blank_noise",
     "compress",
     "features",
 ]
@@ -38,9 +41,15 @@ Float64 = NDArray[np.float64]
 _SLOPES = (0.0, 1.5, 3.5)
 _MAIN = 1  # of them the one that is filtered and gives the signal-to-noise ratio
 
-#: Maps that `features` makes: the sums, the filtered main sum, the share of the data that is there, the brightest band,
-#: and how much the bands differ.
-FEATURES = len(_SLOPES) + 4
+_WIDE = 2.0  # width of the filter for extended sources, in units of the PSF's
+
+_SUMS = len(_SLOPES)
+_WIDE_MAP, _SHARE, _TOP, _CHI2 = range(2 * _SUMS, 2 * _SUMS + 4)
+#: Maps that `features` makes: the sums, the filtered sums, the main one filtered for extended sources, the share of the
+#: data that is there, the brightest band, and how much the bands differ.
+FEATURES = _CHI2 + 1
+#: Of them the filtered main sum, and the share of the data that is there.
+FILTERED, SHARE = _SUMS + _MAIN, _SHARE
 #: Numbers of `BandSet.conditions`.
 CONDITIONS = 2
 
@@ -92,6 +101,11 @@ class BandSet:
         slopes = np.array(_SLOPES)[:, None]
         signal = (self.wavelength / _PIVOT) ** slopes / self.noise
         return np.asarray(signal / np.sqrt((signal**2).sum(axis=1, keepdims=True)))
+
+    @property
+    def main_weights(self) -> Float64:
+        """Weights of the bands in the main sum, ``[bands]``."""
+        return np.asarray(self.weights[_MAIN])
 
     @property
     def main_fwhm(self) -> float:
@@ -155,13 +169,13 @@ def _normalise(numerator, denominator, valid):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _sums(signal, valid, weights, main, out, numerator, denominator):  # type: ignore[no-untyped-def]
-    """Sums of the bands in units of their noise; of the main one numerator and denominator too."""
+def _sums(signal, valid, weights, out, numerator, denominator):  # type: ignore[no-untyped-def]
+    """Sums of the bands in units of their noise, their numerators and denominators."""
     sums, bands = weights.shape
     rows, columns = signal.shape[1:]
     for y in range(rows):
         for k in range(sums):
-            above, below = out[k, y], out[sums + 1, y]
+            above, below = numerator[k, y], denominator[k, y]
             above[:] = 0
             below[:] = 0
             for b in range(bands):
@@ -170,12 +184,9 @@ def _sums(signal, valid, weights, main, out, numerator, denominator):  # type: i
                 for x in range(columns):
                     above[x] += w * s[x] * v[x]
                     below[x] += w * w * v[x]
-            if k == main:
-                numerator[y, :] = above
-                denominator[y, :] = below
+            row = out[k, y]
             for x in range(columns):
-                above[x] = above[x] / np.sqrt(below[x]) if below[x] > 0 else np.float32(0)
-        out[sums + 1, y] = denominator[y]
+                row[x] = above[x] / np.sqrt(below[x]) if below[x] > 0 else np.float32(0)
 
 
 @njit(cache=True, nogil=True)
@@ -206,7 +217,7 @@ def _spread(signal, valid, expected, sums, highest, spread):  # type: ignore[no-
 def features(
     signal: Float32, valid: Float32, bands: BandSet, noise_scale: float = 1.0
 ) -> tuple[Float32, Float32, Float32]:
-    """Sums of the bands for sources of several colours, and the main one filtered with the PSF.
+    """Sums of the bands for sources of several colours, as they are and filtered with the PSF.
 
     Parameters
     ----------
@@ -220,21 +231,43 @@ def features(
     Returns
     -------
     maps : float32 array [FEATURES, y, x]
-        Sums in units of their noise, filtered main sum, share of the data that is there, brightest band, chi² of the
-        bands about the main sum.
+        Sums in units of their noise, filtered sums, main sum filtered for extended sources, share of the data that is
+        there, brightest band, chi² of the bands about the main sum.
     numerator, denominator : float32 arrays [y, x]
         Of the main sum.
     """
     shape = signal.shape[1:]
     maps = np.empty((FEATURES, *shape), np.float32)
-    numerator, denominator = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    _sums(signal, valid, bands.weights.astype(np.float32), _MAIN, maps, numerator, denominator)
-    kernel = gaussian_kernel(bands.main_fwhm / FWHM_PER_SIGMA)
-    scale = np.float32(1 / noise_scale)
-    matched_filter(numerator, denominator, kernel, scale, False, 0, 0, maps[len(_SLOPES)])
-    expected = bands.weights[_MAIN].astype(np.float32)
-    _spread(signal, valid, expected, maps[_MAIN], maps[len(_SLOPES) + 2], maps[len(_SLOPES) + 3])
-    return maps, numerator, denominator
+    numerator = np.empty((_SUMS, *shape), np.float32)
+    denominator = np.empty_like(numerator)
+    _sums(signal, valid, bands.weights.astype(np.float32), maps, numerator, denominator)
+    sigma, scale = bands.main_fwhm / FWHM_PER_SIGMA, np.float32(1 / noise_scale)
+    kernel = gaussian_kernel(sigma)
+    for k in range(_SUMS):
+        matched_filter(numerator[k], denominator[k], kernel, scale, False, 0, 0, maps[_SUMS + k])
+    above, below = numerator[_MAIN], denominator[_MAIN]
+    matched_filter(above, below, gaussian_kernel(_WIDE * sigma), scale, True, 0, 0, maps[_WIDE_MAP])
+    maps[_SHARE] = below
+    expected = bands.main_weights.astype(np.float32)
+    _spread(signal, valid, expected, maps[_MAIN], maps[_TOP], maps[_CHI2])
+    return maps, above, below
+
+
+def blank_noise(maps: Float32) -> float:
+    """Noise that the filtered main sum has in blank sky.
+
+    Values below zero are next to free of sources; half the width of their distribution tells that of the noise.
+
+    Parameters
+    ----------
+    maps : float32 array ``[FEATURES, ...]``
+        Of `features`, of any pixels, with a noise scale of 1.
+    """
+    snr = maps[FILTERED][maps[_SHARE] > 0]
+    below = -snr[snr < 0]
+    if below.size <= _FEWEST_PIXELS:
+        return 1.0
+    return float(np.clip(1.4826 * np.median(below), 0.5, 5.0))
 
 
 def compress(maps: Float32) -> Float32:
@@ -266,10 +299,7 @@ class WindowReader:
         )
 
     def calibrate(self) -> float:
-        """Measure the noise that the filtered sum has in blank sky, set `noise_scale` to it, and return it.
-
-        Values below zero are next to free of sources; half the width of their distribution tells that of the noise.
-        """
+        """Measure the noise that the filtered sum has in blank sky (`blank_noise`), set `noise_scale` to it, return it."""
         self.noise_scale, values = 1.0, []
         rows, columns = self.shape
         side = min(_SAMPLE, rows, columns)
@@ -277,11 +307,8 @@ class WindowReader:
             for fx in (0.15, 0.5, 0.85):
                 y0, x0 = int(fy * (rows - side)), int(fx * (columns - side))
                 seen = self(Window(y0, y0 + side, x0, x0 + side)).maps
-                snr = seen[len(_SLOPES)][seen[len(_SLOPES) + 1] > 0]
-                values.append(-snr[snr < 0])
-        below = np.concatenate(values)
-        if below.size > _FEWEST_PIXELS:
-            self.noise_scale = float(np.clip(1.4826 * np.median(below), 0.5, 5.0))
+                values.append(seen.reshape(FEATURES, -1))
+        self.noise_scale = blank_noise(np.concatenate(values, axis=1))
         return self.noise_scale
 
     def read(self, window: Window) -> tuple[Float32, Float32]:
@@ -303,7 +330,7 @@ class WindowReader:
         """Read a window and make its sums."""
         signal, valid = self.read(window)
         maps, numerator, denominator = features(signal, valid, self.bands, self.noise_scale)
-        combined = CombinedMap(window, numerator, denominator, (0, 0), maps[len(_SLOPES)])
+        combined = CombinedMap(window, numerator, denominator, (0, 0), maps[FILTERED])
         return NetworkInput(signal, valid, maps, combined)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from imcat.detect.extract import WindowSources, describe
 from imcat.detect.network import STRIDE, DetectionNet
-from imcat.detect.network_input import NetworkInput, WindowReader, compress
+from imcat.detect.network_input import SHARE, NetworkInput, WindowReader, compress
+from imcat.detect.network_peaks import Candidates, find_candidates
 from imcat.detect.network_settings import NetworkSettings
 from imcat.detect.settings import DetectSettings
 from imcat.detect.threshold import Detections, merge_windows
@@ -20,12 +22,21 @@ from imcat.errors import InputError
 from imcat.registry import read_weights
 from imcat.window import Window, tile_windows
 
-__all__ = ["FORMAT", "TrainedNetwork", "detect_network", "load_network"]
+__all__ = [
+    "FORMAT",
+    "Boxes",
+    "TrainedNetwork",
+    "answer",
+    "detect_network",
+    "find_boxes",
+    "load_network",
+    "ready",
+]
 
 Float64 = NDArray[np.float64]
 
 #: Version of the format of the weights.
-FORMAT = 1
+FORMAT = 2
 _RECIPE = "imcat train weights/recipes/detection.toml"
 
 
@@ -37,8 +48,10 @@ class TrainedNetwork:
     ----------
     network : DetectionNet
         With its weights.
-    heat, probability : float64 arrays
-        The calibration: heat of a peak, and the probability that it is real.
+    logit, probability : float64 arrays
+        The calibration: what the network says of a peak, and the probability that it is real.
+    working_point : float
+        Score above which a list is as pure as a run aims at by default.
     wavelengths : (float, float)
         Trained on, Å.
     card : dict
@@ -46,14 +59,15 @@ class TrainedNetwork:
     """
 
     network: DetectionNet
-    heat: Float64
+    logit: Float64
     probability: Float64
+    working_point: float
     wavelengths: tuple[float, float]
     card: dict[str, Any]
 
-    def score(self, heat: Float64) -> Float64:
-        """Probability that peaks of this heat are real."""
-        return np.interp(heat, self.heat, self.probability)
+    def score(self, logit: Float64) -> Float64:
+        """Probability that candidates are real."""
+        return np.interp(logit, self.logit, self.probability)
 
 
 def load_network(name: str = "detection", folder: str | None = None) -> TrainedNetwork:
@@ -72,8 +86,8 @@ def load_network(name: str = "detection", folder: str | None = None) -> TrainedN
         network.load_state_dict(load(data))
         network.eval()
         return TrainedNetwork(
-            network, np.array(card["calibration_heat"], float), np.array(card["calibration_probability"], float),
-            (float(card["wavelengths"][0]), float(card["wavelengths"][1])), card,
+            network, np.array(card["calibration_logit"], float), np.array(card["calibration_probability"], float),
+            float(card["working_point"]), (float(card["wavelengths"][0]), float(card["wavelengths"][1])), card,
         )  # fmt: skip
     except (KeyError, ValueError, RuntimeError) as error:
         raise InputError(
@@ -106,82 +120,119 @@ def detect_network(
     shape = reader.shape
     # Windows run side by side; torch's own threads would only be in their way.
     torch.set_num_threads(1)
+    network = ready(trained.network, settings)
 
     def search(core: Window) -> tuple[WindowSources, Float64]:
-        window = core.grow(settings.overlap, shape)
-        seen = reader(window)
-        heat, x, y = peaks(answer(trained.network, seen, reader.bands.conditions(), settings), seen, settings)
-        return _sources(seen, core, shape, heat, x, y, reader.bands.main_fwhm, settings)
+        seen, found, score = _look(network, reader, trained, core, settings)
+        part, row = _sources(seen, core, shape, found, settings)
+        return part, score[row]
 
     cores = tile_windows(shape, settings.window_size)
     results = list(pool.map(search, cores) if pool is not None else map(search, cores))
     found = merge_windows([part for part, _ in results], shape, DetectSettings())
-    heat = np.concatenate([heat for _, heat in results])
+    score = np.concatenate([score for _, score in results])
     peak = np.concatenate([part.peak for part, _ in results])
-    return replace(found, score=trained.score(heat[np.argsort(peak, kind="stable")]))
+    return replace(found, score=score[np.argsort(peak, kind="stable")])
 
 
-def answer(
-    network: DetectionNet, seen: NetworkInput, conditions: NDArray[np.float32], settings: NetworkSettings
-) -> NDArray[np.float32]:
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """What the network says of a tile's sources, without their footprints; arrays ``[n]``.
+
+    Attributes
+    ----------
+    x, y : float64
+        Reference pixels.
+    error : float64
+        One-sigma error of each coordinate, pixels.
+    half_width : float64
+        Of the box around a source: twice its half-light radius behind the PSF, pixels.
+    score : float64
+        Probability of being real.
+    """
+
+    x: Float64
+    y: Float64
+    error: Float64
+    half_width: Float64
+    score: Float64
+
+
+def find_boxes(
+    reader: WindowReader, trained: TrainedNetwork, settings: NetworkSettings, pool: Executor | None = None
+) -> Boxes:
+    """Boxes of a tile's sources, for pipelines that have footprints of their own.
+
+    Parameters
+    ----------
+    reader, trained, settings, pool
+        As for `detect_network`.
+    """
+    reader.calibrate()
+    torch.set_num_threads(1)
+    network = ready(trained.network, settings)
+
+    def search(core: Window) -> list[Float64]:
+        seen, found, score = _look(network, reader, trained, core, settings)
+        window = seen.combined.window
+        row, column = found.row + window.y0, found.column + window.x0
+        mine = (row >= core.y0) & (row < core.y1) & (column >= core.x0) & (column < core.x1)
+        values = (found.x + window.x0, found.y + window.y0, found.error, 2 * found.radius, score)
+        return [value[mine] for value in values]
+
+    cores = tile_windows(reader.shape, settings.window_size)
+    results = list(pool.map(search, cores) if pool is not None else map(search, cores))
+    return Boxes(*(np.concatenate(parts) for parts in zip(*results, strict=True)))
+
+
+def _look(
+    network: DetectionNet,
+    reader: WindowReader,
+    trained: TrainedNetwork,
+    core: Window,
+    settings: NetworkSettings,
+) -> tuple[NetworkInput, Candidates, Float64]:
+    """The window around a core, the candidates in it, and their scores."""
+    seen = reader(core.grow(settings.overlap, reader.shape))
+    out = answer(network, seen, reader.bands.conditions())
+    usable = seen.maps[SHARE] > 0
+    found = find_candidates(out, reader.bands.main_fwhm, settings.min_heat, settings.separation, usable)
+    score = trained.score(found.logit)
+    kept = score >= settings.least_score
+    return seen, found.select(kept), score[kept]
+
+
+def ready(network: DetectionNet, settings: NetworkSettings) -> DetectionNet:
+    """A copy of the network as it works fastest: on a GPU where there is one, in half precision if asked."""
+    copied = copy.deepcopy(network)
+    copied.to(
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        dtype=torch.bfloat16 if settings.half_precision else torch.float32,
+    )
+    return copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def answer(network: DetectionNet, seen: NetworkInput, conditions: NDArray[np.float32]) -> NDArray[np.float32]:
     """What the network says of a window, ``[OUTPUTS, y, x]``."""
     rows, columns = seen.maps.shape[1:]
     high, wide = -rows % STRIDE, -columns % STRIDE
-    maps = np.pad(compress(seen.maps), ((0, 0), (0, high), (0, wide)))
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=settings.half_precision):
-        out = network(torch.from_numpy(maps)[None], torch.from_numpy(conditions)[None])
-    return np.ascontiguousarray(out[0, :, :rows, :columns].float().numpy())
-
-
-def peaks(
-    out: NDArray[np.float32], seen: NetworkInput, settings: NetworkSettings
-) -> tuple[Float64, Float64, Float64]:
-    """Heat and place of the peaks of a window, pixels of the window."""
-    from scipy.ndimage import maximum_filter
-
-    heat = 1 / (1 + np.exp(-out[0].astype(np.float32)))
-    heat[seen.maps[-3] <= 0] = 0.0  # no data, no source
-    top = (heat >= settings.min_heat) & (heat == maximum_filter(heat, 3))
-    row, column = np.nonzero(top)
-    x = column + np.clip(out[1][top], -1.0, 1.0)
-    y = row + np.clip(out[2][top], -1.0, 1.0)
-    return heat[top].astype(float), x.astype(float), y.astype(float)
-
-
-def _apart(heat: Float64, x: Float64, y: Float64, distance: float) -> NDArray[np.bool_]:
-    """Which peaks have no stronger one nearer than a distance."""
-    from scipy.spatial import cKDTree
-
-    kept = np.ones(heat.size, bool)
-    if heat.size > 1 and distance > 0:
-        pairs = cKDTree(np.stack([x, y], axis=1)).query_pairs(distance, output_type="ndarray")
-        weaker = np.where(heat[pairs[:, 0]] < heat[pairs[:, 1]], pairs[:, 0], pairs[:, 1])
-        kept[weaker] = False
-    return kept
+    maps = torch.from_numpy(np.pad(compress(seen.maps), ((0, 0), (0, high), (0, wide))))[None]
+    like = next(network.parameters())
+    with torch.inference_mode():
+        given = maps.to(like.device, like.dtype, memory_format=torch.channels_last)
+        out = network(given, torch.from_numpy(conditions)[None].to(like.device, like.dtype))
+    return np.ascontiguousarray(out[0, :, :rows, :columns].float().cpu().numpy())
 
 
 def _sources(
-    seen: NetworkInput,
-    core: Window,
-    shape: tuple[int, int],
-    heat: Float64,
-    x: Float64,
-    y: Float64,
-    fwhm: float,
-    settings: NetworkSettings,
-) -> tuple[WindowSources, Float64]:
-    """Footprints around the peaks, and the sources of the core with their heat."""
+    seen: NetworkInput, core: Window, shape: tuple[int, int], found: Candidates, settings: NetworkSettings
+) -> tuple[WindowSources, NDArray[np.int64]]:
+    """Footprints around the candidates, the sources of the core, and which candidate each is."""
     from skimage.segmentation import watershed
 
-    kept = _apart(heat, x, y, settings.separation * fwhm)
-    heat, x, y = heat[kept], x[kept], y[kept]
     combined = seen.combined
     rows, columns = combined.snr.shape
-    at_y = np.clip(np.rint(y), 0, rows - 1).astype(np.int64)
-    at_x = np.clip(np.rint(x), 0, columns - 1).astype(np.int64)
-    # Two peaks whose places round to one pixel are one source.
-    at, first = np.unique(at_y * columns + at_x, return_index=True)
-    heat, x, y = heat[first], x[first], y[first]
+    at = found.row * columns + found.column
     markers = np.zeros(rows * columns, np.int32)
     markers[at] = np.arange(1, at.size + 1)
     markers = markers.reshape(rows, columns)
@@ -190,8 +241,7 @@ def _sources(
     part = describe(labels, at.size, combined, core, shape, -np.inf, at)
     # Places are the network's, not those of the footprints' light.
     window = combined.window
-    tile_peak = (at // columns + window.y0) * shape[1] + at % columns + window.x0
+    tile_peak = (found.row + window.y0) * shape[1] + found.column + window.x0
     order = np.argsort(tile_peak, kind="stable")
     row = order[np.searchsorted(tile_peak[order], part.peak)] if at.size else np.empty(0, np.int64)
-    placed = replace(part, x=x[row] + window.x0, y=y[row] + window.y0)
-    return placed, heat[row]
+    return replace(part, x=found.x[row] + window.x0, y=found.y[row] + window.y0), row

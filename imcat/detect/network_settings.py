@@ -21,7 +21,9 @@ class NetworkSettings:
         Margin around a window, pixels, a multiple of 8; not smaller than what the network sees around
         a pixel. A source whose footprint is larger carries the flag TRUNCATED.
     min_heat : float
-        Smallest value of the network's map at a candidate, before calibration.
+        Smallest heat of a candidate: about the number of centres that the network expects around it.
+    least_score : float
+        Candidates with a smaller score are never written; at a third, the list as a whole is about half real.
     separation : float
         Of two candidates closer than this many FWHM of the PSF only the stronger stays.
     footprint_snr : float
@@ -30,9 +32,10 @@ class NetworkSettings:
         Multiply in bfloat16, which processors with such instructions do twice as fast.
     """
 
-    window_size: int = 768
+    window_size: int = 1024
     overlap: int = 80
-    min_heat: float = 0.06
+    min_heat: float = 0.05
+    least_score: float = 0.1
     separation: float = 0.5
     footprint_snr: float = 2.5
     half_precision: bool = True
@@ -46,6 +49,7 @@ class NetworkSettings:
             ),
             ("overlap", self.overlap >= 80 and self.overlap % 8 == 0, "a multiple of 8 from 80 on"),
             ("min_heat", 0 < self.min_heat < 1, "a number between 0 and 1"),
+            ("least_score", 0 <= self.least_score < 1, "a number between 0 and 1"),
             ("separation", self.separation >= 0, "0 or more"),
             ("footprint_snr", self.footprint_snr > 0, "a positive number"),
         )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from imcat.catalogue import Catalogue, atomic_path
 from imcat.catalogue.names import pogson_magnitude
 from imcat.errors import InputError
+from imcat.evaluate.disagreement import Disagreement
 from imcat.evaluate.lists import fit_chip_map
 from imcat.flags import SourceFlag
 
@@ -70,6 +71,8 @@ class Preview:
     cd : float64 array, shape (2, 2)
         East and north (rows, arcsec) per pixel in x and y (columns); NaN where it is to be
         taken from the catalogue.
+    disagreement : Disagreement or None
+        Sources that only one engine found.
     """
 
     tile: str
@@ -81,6 +84,7 @@ class Preview:
     background_band: str
     shape: tuple[int, int]
     cd: NDArray[np.float64]
+    disagreement: Disagreement | None = None
 
     def save(self, path: str | Path) -> None:
         """Write an ``.npz`` file, the same bytes for the same preview.
@@ -90,6 +94,7 @@ class Preview:
         path : path
             Replaced when it is there.
         """
+        odd: dict[str, Any] = {} if self.disagreement is None else self.disagreement.arrays()
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.savez(
                 stream,
@@ -102,6 +107,7 @@ class Preview:
                 background_band=np.array(self.background_band),
                 shape=np.array(self.shape),
                 cd=self.cd,
+                **odd,
             )
 
     @classmethod
@@ -126,6 +132,7 @@ class Preview:
                     background_band=str(stored["background_band"]),
                     shape=(int(stored["shape"][0]), int(stored["shape"][1])),
                     cd=stored["cd"],
+                    disagreement=Disagreement.from_arrays(stored) if "engines" in stored else None,
                 )
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(

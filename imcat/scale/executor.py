@@ -108,19 +108,21 @@ class InProcess(Executor):
         return future
 
 
-def warm_up(fits: bool = True) -> None:
+def warm_up(fits: bool = True, network: bool = False) -> None:
     """Begin to import what workers need, beside what the caller does next.
 
     Parameters
     ----------
     fits : bool
         Whether they will fit models.
+    network : bool
+        Whether they will find sources with the network.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_PRELOAD))
     from multiprocessing import forkserver
 
-    os.environ[PRACTICE] = "fits" if fits else "apertures"
+    os.environ[PRACTICE] = f"{'fits' if fits else 'apertures'} {'network' if network else 'threshold'}"
     with _library_threads_in_environment():
         forkserver.ensure_running()
 

@@ -62,6 +62,10 @@ class OutputFolder:
         """Overview figure of a tile."""
         return self.report / f"{tile}.png"
 
+    def engines_figure(self, tile: str) -> Path:
+        """Stamps of what only one engine found."""
+        return self.report / f"{tile}.engines.png"
+
     def preview(self, tile: str) -> Path:
         """Arrays that the overview figure is drawn from; removed once it is drawn."""
         return self.report / f".{tile}.npz"

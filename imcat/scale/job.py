@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,8 @@ class TileJob:
         Kinds of images to write.
     report : bool
         Whether to leave the arrays that the overview figure is drawn from.
+    inject : int
+        Simulated sources to look for in a copy of the tile.
     threads : int
         Threads that the tile may use.
     version : str
@@ -63,6 +65,7 @@ class TileJob:
     out: Path
     images: tuple[str, ...] = ()
     report: bool = True
+    inject: int = 0
     threads: int = 1
     version: str = __version__
 
@@ -102,6 +105,8 @@ class TileOutcome:
         Of the source file.
     timings : dict
         Seconds of wall time in each step.
+    injection : dict
+        Injected sources that came back; empty without.
     detail : str
         Traceback of an unexpected failure.
     """
@@ -121,6 +126,7 @@ class TileOutcome:
     images: tuple[str, ...] = ()
     source_sha256: str = ""
     timings: dict[str, float] = field(default_factory=dict)
+    injection: dict[str, Any] = field(default_factory=dict)
     detail: str = ""
 
 
@@ -184,11 +190,14 @@ def draw_job(job: DrawJob) -> DrawOutcome:
     folder = OutputFolder(job.out)
     try:
         from imcat.catalogue import read_parquet
+        from imcat.evaluate.disagreement import draw_disagreement
         from imcat.evaluate.overview import Preview, draw_overview
 
         preview = Preview.load(folder.preview(job.tile))
         catalogue = read_parquet(folder.source(job.tile))
         draw_overview(folder.figure(job.tile), catalogue, preview)
+        if preview.disagreement is not None:
+            draw_disagreement(folder.engines_figure(job.tile), job.tile, preview.disagreement)
         folder.preview(job.tile).unlink(missing_ok=True)
     except Exception as error:
         reason, detail = _explain(error)
@@ -231,7 +240,9 @@ def _run(job: TileJob, clock: _Clock, written: list[Path]) -> TileOutcome:
         tile = read_tile(job.source, job.config.surveys, threads=job.threads)
         sums |= {path: side.submit(checksum, path) for path in tile.files if path not in sums}
         clock.lap("read")
-        result = process_tile(tile, job.config, threads=job.threads, images=job.images, preview=job.report)
+        result = process_tile(
+            tile, job.config, threads=job.threads, images=job.images, preview=job.report, inject=job.inject
+        )
         clock.lap("process")
         inputs = {path: future.result() for path, future in sorted(sums.items())}
     images = _write_images(folder, tile.name, result.images, written)
@@ -271,8 +282,19 @@ def _outcome(
         inputs=inputs,
         images=tuple(images),
         source_sha256=source_sum,
-        timings=clock.timings(),
+        timings=clock.timings() | _extra_timings(result),
+        injection=result.injection or {},
     )
+
+
+def _extra_timings(result: TileResult) -> dict[str, float]:
+    """What of the processing the catalogue does not need."""
+    extra = {}
+    if result.preview is not None and result.preview.disagreement is not None:
+        extra["other_engine"] = result.preview.disagreement.seconds
+    if result.injection is not None:
+        extra["injection"] = float(result.injection["seconds"])
+    return extra
 
 
 def _write_images(

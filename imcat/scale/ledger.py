@@ -194,6 +194,8 @@ class Ledger:
             return entry
         inputs = {path: {**_stat(path), "sha256": sha256} for path, sha256 in outcome.inputs.items()}
         source = self._folder.source(outcome.tile)
+        if outcome.injection:
+            entry["injection"] = outcome.injection
         return entry | {
             "bands": list(outcome.bands),
             "counts": {name: _finite(value) for name, value in outcome.counts.items()},

@@ -53,9 +53,10 @@ def practice_tile() -> Tile:
 
 def _practise() -> None:
     try:
-        # Kernels of the fits take longest to load, and not every run needs them.
-        fits = os.environ.get("IMCAT_PRACTICE") != "apertures"
-        process_tile(practice_tile(), Config(fit_models=fits), threads=1)
+        # Kernels of the fits and torch take longest to load, and not every run needs them.
+        needed = os.environ.get("IMCAT_PRACTICE", "fits threshold").split()
+        detector = "network" if "network" in needed else "threshold"
+        process_tile(practice_tile(), Config(detector=detector, fit_models="fits" in needed), threads=1)
     except Exception:  # it only saves time; what is wrong here is told when a tile needs it
         logging.getLogger(__name__).debug("the practice tile failed", exc_info=True)
 

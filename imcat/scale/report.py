@@ -72,12 +72,57 @@ def _markdown(folder: OutputFolder, summary: dict[str, Any], tiles: Mapping[str,
     ]
     for name in sorted(tiles):
         lines.append(_row(folder, name, tiles[name]))
+    lines += _engines(folder, tiles) + _injections(tiles)
     for title, texts in (("Failures", summary["failures"]), ("Warnings", summary["warnings"])):
         if texts:
             lines += ["", f"## {title}", ""]
         for name, text in texts.items():
             lines += [f"- {name}: {one}" for one in ([text] if isinstance(text, str) else text)]
     return "\n".join(lines) + "\n"
+
+
+def _engines(folder: OutputFolder, tiles: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Where the two engines disagree."""
+    rows = []
+    for name in sorted(tiles):
+        counts = tiles[name].get("counts", {})
+        if "both_engines" not in counts:
+            continue
+        figure = folder.engines_figure(name)
+        label = f"[{name}]({figure.name})" if figure.exists() else name
+        cells = (counts["both_engines"], counts.get("only_network", 0), counts.get("only_threshold", 0))
+        seconds = tiles[name].get("timings", {}).get("other_engine", "")
+        rows.append(f"| {label} | " + " | ".join(str(cell) for cell in (*cells, seconds)) + " |")
+    if not rows:
+        return []
+    head = ["| tile | both | network alone | threshold alone | seconds |", "|---|---|---|---|---|"]
+    return ["", "## Sources by engine", "", *head, *rows]
+
+
+def _injections(tiles: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Which injected sources came back."""
+    lines: list[str] = []
+    for name in sorted(tiles):
+        result = tiles[name].get("injection")
+        if not result:
+            continue
+        lines += [
+            "",
+            f"### {name}",
+            "",
+            f"{result['injected']} sources added, {result['on_sources']} of them on a source of the tile and left out; "
+            f"5 sigma limit of point sources {result['band']} = {result['limit']:.2f}.",
+            "",
+            f"| kind | {result['band']} | added | completeness | 68 % | flux | bias (mag) | scatter (mag) |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for b in result["bins"]:
+            bias, scatter = ("" if b[k] is None else f"{b[k]:+.3f}" for k in ("bias", "scatter"))
+            lines.append(
+                f"| {b['kind']} | {b['low']:g}–{b['high']:g} | {b['number']} | {b['completeness']:.3f} | "
+                f"{b['lower']:.3f}–{b['upper']:.3f} | {b['flux']} | {bias} | {scatter.lstrip('+')} |"
+            )
+    return ["", "## Injected sources", *lines] if lines else []
 
 
 def _row(folder: OutputFolder, name: str, entry: Mapping[str, Any]) -> str:

@@ -84,6 +84,7 @@ def run(
     resume: bool = False,
     images: Sequence[str] = (),
     report: bool = True,
+    inject: int = 0,
     progress: Progress | None = None,
 ) -> RunSummary:
     """Make the catalogue of many tiles.
@@ -110,6 +111,9 @@ def run(
         Kinds of images to write (`imcat.products.IMAGE_KINDS`).
     report : bool
         Draw figures and write a summary.
+    inject : int
+        Look, too, for so many simulated sources in a copy of each tile; how many come back, and with which fluxes,
+        stands in ledger and report.
     progress : Progress, optional
         Who listens.
 
@@ -132,11 +136,11 @@ def run(
     config = config or Config()
     if bands is not None:
         config = config.replace(bands=tuple(bands))
-    _check_arguments(config, workers, scheduler, images)
+    _check_arguments(config, workers, scheduler, images, inject)
     folder = OutputFolder(Path(out).absolute())
     folder.check(resume)
     if workers > 1:
-        warm_up(config.fit_models)
+        warm_up(config.fit_models, config.detector == "network")
     sources = _find(inputs, survey, config)
     listener = progress or Silent()
     with (
@@ -145,7 +149,9 @@ def run(
     ):
         todo = [source for source in sources if not ledger.finished(source.name)]
         before, threads = len(sources) - len(todo), engine.threads(len(todo))
-        jobs = [TileJob(source, config, folder.root, tuple(images), report, threads) for source in todo]
+        jobs = [
+            TileJob(source, config, folder.root, tuple(images), report, inject, threads) for source in todo
+        ]
         told: dict[str, Any] = {}
         try:
             listener.start(len(sources), before, engine.workers, str(folder.root))
@@ -162,9 +168,13 @@ def run(
     return summary
 
 
-def _check_arguments(config: Config, workers: int, scheduler: str | None, images: Sequence[str]) -> None:
+def _check_arguments(
+    config: Config, workers: int, scheduler: str | None, images: Sequence[str], inject: int
+) -> None:
     if config.detector == "network" and not weights_folder().joinpath("detection.safetensors").is_file():
         raise UsageError("no detection network comes with this version; use --detector threshold")
+    if inject < 0:
+        raise UsageError(f"--inject is {inject}; expected a number of sources, 0 or more")
     if workers < 1:
         raise UsageError(f"--workers is {workers}; expected at least 1")
     if scheduler is not None and workers > 1:

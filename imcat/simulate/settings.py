@@ -1,4 +1,4 @@
-"""Settings of the simulator."""
+"""Settings of the simulator, and of the sources that a run adds to its tiles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from imcat.errors import ConfigError
 
-__all__ = ["SimulateSettings"]
+__all__ = ["InjectSettings", "SimulateSettings"]
 
 
 @dataclass(frozen=True)
@@ -109,3 +109,35 @@ class SimulateSettings:
             raise ConfigError(
                 f"simulate.noise_correlation is {self.noise_correlation} pixels; expected at most 3"
             )
+
+
+@dataclass(frozen=True)
+class InjectSettings:
+    """Which sources are added to a tile.
+
+    Attributes
+    ----------
+    brighter, fainter : float
+        They reach from so many magnitudes brighter to so many fainter than the 5 sigma limit of point sources in the
+        reference band, as many of each magnitude.
+    stars, galaxies, quasars : float
+        Factors on the numbers that the sky has of each kind at a magnitude; 0 leaves a kind out.
+    seed : int
+        Decides, with the tile's number, which sources and where.
+    """
+
+    brighter: float = 4.0
+    fainter: float = 1.5
+    stars: float = 1.0
+    galaxies: float = 1.0
+    quasars: float = 1.0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.brighter + self.fainter > 0:
+            raise ConfigError(
+                f"inject.brighter {self.brighter} and inject.fainter {self.fainter} leave no magnitudes; "
+                "expected a positive sum"
+            )
+        if min(self.stars, self.galaxies, self.quasars) < 0 or self.stars + self.galaxies + self.quasars <= 0:
+            raise ConfigError("inject.stars, galaxies and quasars: expected 0 or more, one of them positive")

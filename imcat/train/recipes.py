@@ -59,6 +59,9 @@ def run_recipe(
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ConfigError(f"{path}: detection.{unknown[0]} is unknown; expected one of {', '.join(known)}")
+    # Paths in a recipe are relative to it.
+    if isinstance(values.get("tiles"), tuple):
+        values["tiles"] = tuple(str(Path(path).parent / str(tile)) for tile in values["tiles"])
     recipe = DetectionRecipe(**values)
     if smoke:
         recipe = recipe.smoke()

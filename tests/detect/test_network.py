@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from imcat.detect.network import OUTPUTS, STRIDE, DetectionNet
-from imcat.detect.network_input import CONDITIONS, FEATURES, BandSet, features
+from imcat.detect.network import HEAT, OUTPUTS, SCORE, STRIDE, DetectionNet
+from imcat.detect.network_input import CONDITIONS, FEATURES, FILTERED, SHARE, BandSet, features
 from imcat.detect.network_search import TrainedNetwork, detect_network
 from imcat.detect.network_settings import NetworkSettings
 from imcat.errors import ConfigError
@@ -23,12 +23,13 @@ class Peaks(DetectionNet):
 
     def forward(self, maps: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
         out = torch.zeros(len(maps), OUTPUTS, *maps.shape[2:])
-        out[:, 0] = 2 * maps[:, 3] - 5.0
+        out[:, HEAT] = 2 * maps[:, FILTERED] - 5.0
+        out[:, SCORE] = maps[:, FILTERED] - 1.0
         return out
 
 
 def _trained() -> TrainedNetwork:
-    return TrainedNetwork(Peaks(8), np.array([0.0, 1.0]), np.array([0.0, 1.0]), (1000.0, 12000.0), {})
+    return TrainedNetwork(Peaks(8), np.array([-3.0, 3.0]), np.array([0.0, 1.0]), 0.5, (1000.0, 12000.0), {})
 
 
 def test_shapes_and_first_answer() -> None:
@@ -52,10 +53,11 @@ def test_sums_have_unit_noise_and_masked_pixels_say_nothing() -> None:
     np.testing.assert_allclose((bands.weights**2).sum(axis=1), 1)
     maps, _, denominator = features(signal * valid, valid, bands)
     assert np.all(maps[:3, 150:] == 0)
-    assert np.all(maps[4, 150:] == 0)
+    assert np.all(maps[SHARE, 150:] == 0)
     assert maps[:3, :150].std(axis=(1, 2)) == pytest.approx([1, 1, 1], abs=0.02)
-    assert maps[3, 5:145, 60:].std() == pytest.approx(1, abs=0.05)
-    assert np.abs(maps[6, :150].mean()) < 0.05
+    assert maps[3:6, 8:140, 60:190].std(axis=(1, 2)) == pytest.approx([1, 1, 1], abs=0.05)
+    assert maps[6, 15:135, 70:180].std() == pytest.approx(1, abs=0.1)
+    assert np.abs(maps[-1, :150].mean()) < 0.05
     np.testing.assert_array_equal(denominator[150:], 0)
 
 
@@ -67,7 +69,7 @@ def test_a_missing_band_costs_depth_only() -> None:
     both = features(signal, valid, two)[0]
     valid[0] = 0
     one = features(signal * valid, valid, two)[0]
-    assert 0 < one[3, 32, 32] < both[3, 32, 32]
+    assert 0 < one[FILTERED, 32, 32] < both[FILTERED, 32, 32]
 
 
 def test_windows_do_not_change_the_result() -> None:

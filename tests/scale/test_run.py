@@ -123,7 +123,7 @@ def test_a_figure_for_each_tile_after_all_tiles(inputs: Path, tmp_path: Path) ->
     summary = run([inputs / "tile-0.toml", inputs / "tile-1.toml"], tmp_path / "out")
     report = tmp_path / "out" / "report"
     assert sorted(p.name for p in report.iterdir()) == [
-        "report.json", "report.md", "tile-0.png", "tile-1.png",
+        "report.json", "report.md", "tile-0.engines.png", "tile-0.png", "tile-1.engines.png", "tile-1.png",
     ]  # fmt: skip
     content = json.loads((report / "report.json").read_text())
     assert (content["ok"], content["sources"]) == (2, summary.sources)
@@ -528,3 +528,32 @@ def test_the_exit_code_tells_what_was_written() -> None:
         return RunSummary(Path("out"), ok + failed, ok, failed, 0, 0).exit_code
 
     assert [code(2, 0), code(1, 1), code(0, 2)] == [0, 1, 2]
+
+
+def test_a_run_tells_what_its_injected_sources_and_the_other_engine_say(inputs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    tile = inputs / "tile-0.toml"
+    run([tile], out, inject=40, config=Config(detector="threshold"))
+    entry = read_ledger(out / "run.json")["tiles"]["tile-0"]
+    assert entry["injection"]["injected"] == 40
+    bins = entry["injection"]["bins"]
+    assert sum(b["number"] for b in bins) == 40 - entry["injection"]["on_sources"]
+    limit = entry["injection"]["limit"]
+    bright = [b for b in bins if b["high"] < limit - 2]
+    assert sum(b["found"] for b in bright) > 0.7 * sum(b["number"] for b in bright)
+    assert entry["timings"]["injection"] > 0
+    text = (out / "report" / "report.md").read_text()
+    assert "## Injected sources" in text
+    assert f"40 sources added, {entry['injection']['on_sources']} of them" in text
+    # Both engines saw the tile; the figure shows where they differ.
+    counts = entry["counts"]
+    assert counts["both_engines"] + counts["only_threshold"] == counts["sources"]
+    assert (out / "report" / "tile-0.engines.png").is_file()
+    assert f"[tile-0](tile-0.engines.png) | {counts['both_engines']} |" in text
+    # The catalogue knows of neither.
+    again = tmp_path / "again"
+    run([tile], again, report=False, config=Config(detector="threshold"))
+    first, second = (read_ledger(o / "run.json")["tiles"]["tile-0"]["source"]["sha256"] for o in (out, again))
+    assert first == second
+    with pytest.raises(UsageError, match="--inject is -1"):
+        run([tile], tmp_path / "no", inject=-1)

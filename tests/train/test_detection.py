@@ -11,27 +11,54 @@ import pytest
 import torch
 
 from imcat.cli import main
-from imcat.detect.network import OUTPUTS, DetectionNet
-from imcat.detect.network_input import CONDITIONS, FEATURES
+from imcat.detect.network import HEAT, OUTPUTS, SCORE, DetectionNet
+from imcat.detect.network_input import CONDITIONS, FEATURES, FILTERED
+from imcat.detect.network_peaks import find_candidates
 from imcat.detect.network_search import load_network
 from imcat.errors import ConfigError, InputError
-from imcat.train.detection import DetectionRecipe, detection_loss, targets, train_detection
-from imcat.train.detection_card import isotonic
-from imcat.train.detection_samples import sample_stream, truth_snr
+from imcat.train.detection import DetectionRecipe, train_detection
+from imcat.train.detection_card import calibration, isotonic, working_point, write_weights
+from imcat.train.detection_samples import labelled_sample, sample_stream, some_bands, truth_snr, view
+from imcat.train.detection_targets import Batch, Crop, detection_loss, real_candidates, targets
 
 SMOKE = DetectionRecipe().smoke()
 
 
+def _crop(x: list[float], y: list[float], snr: list[float], fwhm: float = 3.0) -> Crop:
+    radius = np.full(len(x), 0.5 * fwhm)
+    return Crop(np.array(x), np.array(y), np.array(snr), radius, fwhm)
+
+
+def _batch(crop: Crop, side: int = 32) -> Batch:
+    heat, place = targets(crop, (side, side))
+    empty = torch.zeros(1, FEATURES, side, side)
+    return Batch(
+        empty, torch.zeros(1, CONDITIONS), torch.from_numpy(heat)[None], torch.from_numpy(place)[None], [crop]
+    )
+
+
 def test_samples_hold_sources_where_the_truth_has_them() -> None:
     sample = next(sample_stream("sdss", 5, 128))
-    assert sample.maps.shape == (FEATURES, 128, 128)
-    assert sample.conditions.shape == (CONDITIONS,)
-    assert np.isfinite(sample.maps.astype(np.float32)).all()
-    inner = (sample.snr > 10) & (np.abs(sample.x - 64) < 58) & (np.abs(sample.y - 64) < 58)
-    assert inner.any()
-    column, row = np.rint(sample.x[inner]).astype(int), np.rint(sample.y[inner]).astype(int)
-    # The filtered sum is at least half of what an isolated source of that light would have.
-    assert np.all(np.sinh(sample.maps[3, row, column].astype(float)) > 0.3 * sample.snr[inner])
+    assert sample.signal.shape == sample.valid.shape == (5, 128, 128)
+    for bands in (None, np.array([1, 3])):
+        seen = view(sample, bands)
+        assert seen.maps.shape == (FEATURES, 128, 128)
+        assert seen.conditions.shape == (CONDITIONS,)
+        assert np.isfinite(seen.maps.astype(np.float32)).all()
+        inner = (seen.snr > 10) & (np.abs(seen.x - 64) < 58) & (np.abs(seen.y - 64) < 58)
+        assert inner.any()
+        column, row = np.rint(seen.x[inner]).astype(int), np.rint(seen.y[inner]).astype(int)
+        # The filtered sum is at least a part of what an isolated source of that light would have.
+        assert np.all(np.sinh(seen.maps[FILTERED, row, column].astype(float)) > 0.3 * seen.snr[inner])
+        assert np.all(seen.radius >= 0.5 * seen.fwhm - 1e-5)
+
+
+def test_half_of_the_samples_lack_bands() -> None:
+    chosen = [some_bands(np.random.default_rng(k), 5) for k in range(200)]
+    fewer = [c for c in chosen if c is not None]
+    assert 70 < len(fewer) < 130
+    assert {len(c) for c in fewer} == {1, 2, 3, 4}
+    assert some_bands(np.random.default_rng(1), 1) is None
 
 
 def test_snr_is_that_of_a_filtered_gaussian() -> None:
@@ -50,27 +77,73 @@ def test_snr_is_that_of_a_filtered_gaussian() -> None:
 
 
 def test_targets_are_one_at_centres_and_know_the_places() -> None:
-    x, y, snr = (
-        np.array([10.3, 20.0, 40.0, -2.0]),
-        np.array([12.8, 20.0, 5.0, 3.0]),
-        np.array([9.0, 2.5, 1.0, 50.0]),
-    )
-    heat, place = targets(x, y, snr, 48)
+    crop = _crop([10.3, 20.0, 40.0, -2.0], [12.8, 20.0, 5.0, 3.0], [9.0, 2.5, 1.0, 50.0])
+    crop.radius[0] *= 2
+    heat, place = targets(crop, (48, 48))
     assert set(zip(*np.nonzero(heat == 1), strict=True)) == {(13, 10), (20, 20)}
-    np.testing.assert_allclose(place[:, 13, 10], [0.3, -0.2, 1.0], atol=1e-6)
-    assert place[2].sum() == 1  # the faint one's place is not learned, the one outside is not there
-    assert heat[3, 0] > 0  # its light is
+    np.testing.assert_allclose(place[:, 13, 10], [0.3, -0.2, np.log(2), 1.0], atol=1e-6)
+    # The neighbours point at the same centre, and count less.
+    np.testing.assert_allclose(place[:3, 12, 11], [-0.7, 0.8, np.log(2)], atol=1e-6)
+    assert 0 < place[3, 12, 11] < 0.2
+    assert place[3, 5, 40] == 0  # too faint
+    assert heat[3, 0] > 0  # the one outside is not there, its light is
+
+
+def test_of_two_neighbours_each_pixel_points_at_the_nearer() -> None:
+    _, place = targets(_crop([10.0, 12.0], [8.0, 8.0], [5.0, 50.0]), (20, 20))
+    np.testing.assert_allclose(place[0, 8, 9:14], [1, 0, 1, 0, -1])
 
 
 def test_loss_falls_with_the_right_answer() -> None:
-    heat, place = targets(np.array([10.3]), np.array([12.8]), np.array([9.0]), 32)
-    shown, at = torch.from_numpy(heat)[None], torch.from_numpy(place)[None]
+    batch = _batch(_crop([10.3], [12.8], [9.0]))
     wrong = torch.full((1, OUTPUTS, 32, 32), -3.0)
     right = wrong.clone()
     right[0, 0, 13, 10] = 5.0
     right[0, 1, 13, 10], right[0, 2, 13, 10] = 0.3, -0.2
-    assert detection_loss(right, shown, at, 0.1) < detection_loss(wrong, shown, at, 0.1) - 1
-    assert detection_loss(wrong, shown, at, 0.0) < detection_loss(-wrong, shown, at, 0.0)
+    assert detection_loss(right, batch).total(0.1) < detection_loss(wrong, batch).total(0.1) - 1
+    assert detection_loss(wrong, batch).heat < detection_loss(-wrong, batch).heat
+
+
+def test_scores_are_learned_at_the_peaks_that_are_real_or_not() -> None:
+    batch = _batch(_crop([10.3], [12.8], [9.0]))
+    out = torch.full((1, OUTPUTS, 32, 32), -6.0)
+    out[0, 1:3] = 0.0
+    out[0, HEAT, 13, 10] = out[0, HEAT, 25, 25] = 3.0  # the second is nothing
+    losses = []
+    for first, second in ((4.0, -4.0), (-4.0, 4.0), (0.0, 0.0)):
+        out[0, SCORE, 13, 10], out[0, SCORE, 25, 25] = first, second
+        losses.append(float(detection_loss(out, batch).score))
+    assert losses[0] == pytest.approx(2 * np.log1p(np.exp(-4.0)), rel=1e-4)
+    assert losses[1] == pytest.approx(2 * np.log1p(np.exp(4.0)), rel=1e-4)
+    assert losses[2] == pytest.approx(2 * np.log(2.0), rel=1e-4)
+
+
+def test_one_source_makes_one_candidate_real() -> None:
+    out = np.full((OUTPUTS, 40, 40), -9.0, np.float32)
+    out[1:3] = 0.0
+    for row, column in ((10, 10), (10, 13), (30, 30)):
+        out[HEAT, row, column] = 2.0
+    found = find_candidates(out, 3.0, 0.05, 0.3)
+    assert found.row.tolist() == [10, 10, 30]
+    assert real_candidates(found, _crop([12.0, 30.0], [10.0, 30.0], [5.0, 0.5])).tolist() == [
+        False,
+        True,
+        False,
+    ]
+    # Within half a FWHM of each other only the warmer stays.
+    out[HEAT, 10, 13] = 1.0
+    assert find_candidates(out, 7.0, 0.05, 0.5).column.tolist() == [10, 30]
+
+
+def test_working_point_is_where_the_list_is_as_pure_as_asked() -> None:
+    score = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+    assert working_point(score, np.array([1, 1, 0, 1, 0], bool), 0.75) == 0.6
+    assert working_point(score, np.zeros(5, bool)) == 0.5
+    rng = np.random.default_rng(3)
+    logit = rng.normal(0, 3, 20000)
+    real = rng.random(logit.size) < 1 / (1 + np.exp(-logit / 2))
+    nodes, probability = calibration(logit, real)
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-nodes / 2)), atol=0.06)
 
 
 def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
@@ -150,3 +223,57 @@ def test_bad_recipes_are_named(
 def test_recipes_refuse_what_cannot_be() -> None:
     with pytest.raises(ConfigError, match="expected positive numbers"):
         DetectionRecipe(steps=0)
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """A tile with its truth, as `imcat simulate` writes it."""
+    from imcat.simulate.scene import Models
+    from imcat.simulate.settings import SimulateSettings
+    from imcat.simulate.tiles import observe, write_tile
+
+    observation = observe("sdss", 0, 7, SimulateSettings(), shape=(160, 200))
+    write_tile(tmp_path / "field", observation, SimulateSettings(), Models.load(), 7)
+    return tmp_path / "field"
+
+
+def test_a_labelled_tile_becomes_a_sample(labelled: Path) -> None:
+    import pyarrow.parquet as pq
+
+    sample = labelled_sample(labelled)
+    assert sample.signal.shape == (5, 160, 200)
+    seen = view(sample)
+    bright = (seen.snr > 20) & (seen.x > 5) & (seen.x < 194) & (seen.y > 5) & (seen.y < 154)
+    assert bright.any()
+    column, row = np.rint(seen.x[bright]).astype(int), np.rint(seen.y[bright]).astype(int)
+    assert np.all(np.sinh(seen.maps[FILTERED, row, column].astype(float)) > 5)
+    # Places on the sky will do as well.
+    table = pq.read_table(labelled / "truth.parquet")
+    pq.write_table(table.drop_columns(["x", "y", "half_light_radius"]), labelled / "truth.parquet")
+    again = labelled_sample(labelled)
+    np.testing.assert_allclose(again.x, sample.x, atol=0.02)
+    assert not again.half_light.any()
+    pq.write_table(table.drop_columns(["g_mag"]), labelled / "truth.parquet")
+    with pytest.raises(InputError, match="no column g_mag"):
+        labelled_sample(labelled)
+    (labelled / "truth.parquet").unlink()
+    with pytest.raises(InputError, match="the truth of a labelled tile cannot be read"):
+        labelled_sample(labelled)
+
+
+def test_fine_tuning_starts_from_weights_and_takes_crops_of_labelled_tiles(
+    labelled: Path, tmp_path: Path
+) -> None:
+    first = replace(SMOKE, steps=2, samples=2, validation=1, calibration=1, width=8)
+    write_weights(train_detection(first, tmp_path / "one", workers=1), tmp_path / "one", workers=1)
+    start = load_network(folder=str(tmp_path / "one")).network.state_dict()
+    second = replace(
+        first, start=str(tmp_path / "one"), tiles=(str(labelled),), share=1.0, rate=1e-9, name="mine"
+    )
+    state = torch.load(train_detection(second, tmp_path / "two", workers=1), weights_only=True)
+    for name, value in start.items():
+        torch.testing.assert_close(state["average"][name], value, rtol=1e-3, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"detection\.width is 16, that of the weights to start from 8"):
+        train_detection(replace(second, width=16), tmp_path / "three", workers=1)
+    with pytest.raises(ConfigError, match="share is 0"):
+        replace(second, share=0.0)
