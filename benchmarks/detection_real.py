@@ -22,6 +22,7 @@ from imcat.tile import Pixels, Tile
 from imcat.window import Window
 
 APERTURE = 4.0  # pixels
+_BRIGHT, _BESIDE = 500.0, (1.0, 4.0)  # signal-to-noise ratio; arcsec
 _NEAR = (3.0, 30.0)  # arcsec around saturated stars
 
 
@@ -86,6 +87,16 @@ def around_saturated(catalogue: Any, tile: Tile) -> tuple[float, int]:
     return float(inside.sum() / max(area, 1e-9) / max(far, 1e-9)), int(bright.sum())
 
 
+def satellites(catalogue: Any, tile: Tile) -> tuple[float, float]:
+    """Detections within 1 to 4 arcsec of a source of S/N 500 or more: how many each has, and what chance gives."""
+    x, y = np.asarray(catalogue["x"]), np.asarray(catalogue["y"])
+    bright = np.asarray(catalogue["detection_snr"]) > _BRIGHT
+    d = np.hypot(x[:, None] - x[bright], y[:, None] - y[bright]) * PIXEL
+    number = ((d > _BESIDE[0]) & (d < _BESIDE[1]) & ~bright[:, None]).sum() / max(int(bright.sum()), 1)
+    density = len(x) / (tile.shape[0] * tile.shape[1] * PIXEL**2)
+    return float(number), float(density * np.pi * (_BESIDE[1] ** 2 - _BESIDE[0] ** 2))
+
+
 def real_fields(quick: bool) -> dict[str, Any]:
     """Numbers of the real fields."""
     base = data_dir() / "sdss" / "fields"
@@ -119,6 +130,7 @@ def real_fields(quick: bool) -> dict[str, Any]:
             catalogue = catalogue_tile(tile, config)
             wrong = len(catalogue_tile(negative(tile), config))
             ratio, stars = around_saturated(catalogue, tile)
+            beside, chance = satellites(catalogue, tile)
             total[0] += len(catalogue)
             total[1] += wrong
             result[f"{name} {engine}"] = {
@@ -126,10 +138,13 @@ def real_fields(quick: bool) -> dict[str, Any]:
                 "negative": wrong,
                 "saturated": ratio,
                 "stars": stars,
+                "satellites": beside,
+                "satellites by chance": chance,
             }
             print(
                 f"   {name} {engine:10} {len(catalogue):5d} in the sky, {wrong:4d} in its negative; density within "
-                f"30 arcsec of {stars} saturated stars {ratio:.2f} times that elsewhere"
+                f"30 arcsec of {stars} saturated stars {ratio:.2f} times that elsewhere; {beside:.2f} within 1 to 4 arcsec "
+                f"of a bright source, by chance {chance:.2f}"
             )
     for engine, (sky, wrong) in totals.items():
         print(f"   {engine}: {wrong / sky:.4f} of the detections in the sky appear in the negatives")

@@ -29,6 +29,7 @@ from imcat.train.detection_samples import (
     Sample,
     View,
     labelled_sample,
+    lobed,
     sample_stream,
     some_bands,
     view,
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 _NAMES = tuple(Sample.__dataclass_fields__)
+_LOBED = 0.7  # share of the samples whose PSFs have lobes
 _PACK = 25  # samples of one file
 _CLIP = 1.0  # largest norm of a gradient
 _AVERAGE = 0.998  # weight of the past in the average of the network over steps
@@ -58,6 +60,8 @@ class DetectionRecipe:
         Of the weights.
     start : str
         Weights to start from: a folder that holds them, or ``imcat`` for those that come with it; empty: none.
+    lobes : float
+        Height of the lobes that most samples' PSFs are given (`imcat.train.detection_samples.lobed`); 0: none.
     tiles : tuple of str
         Labelled tiles to train on beside the simulated ones, as ``imcat run`` takes them, each with its
         ``truth.parquet`` beside it (`imcat.train.detection_samples.labelled_sample`).
@@ -87,6 +91,7 @@ class DetectionRecipe:
 
     name: str = "detection"
     start: str = ""
+    lobes: float = 0.02
     tiles: tuple[str, ...] = ()
     share: float = 0.5
     surveys: tuple[str, ...] = ("sdss", "sdss", "sdss", "csst")
@@ -107,6 +112,8 @@ class DetectionRecipe:
             raise ConfigError(
                 f"crop {self.crop} and side {self.side}: expected multiples of 8, crop from 32 to side"
             )
+        if not 0 <= self.lobes < 0.5:
+            raise ConfigError(f"lobes is {self.lobes}; expected a height relative to the PSF, 0 to 0.5")
         if not 0 < self.share <= 1:
             raise ConfigError(f"share is {self.share}; expected a share of the crops, above 0 and up to 1")
         if min(self.samples, self.validation, self.calibration, self.steps, self.batch, self.width) < 1:
@@ -185,15 +192,18 @@ def _simulate_pack(job: tuple[Path, str, int, int, int, int, bool]) -> None:
         np.savez(file, **values)  # type: ignore[arg-type]
 
 
-def load_views(paths: Sequence[Path], recipe: DetectionRecipe) -> list[View]:
-    """Read the files of `simulate_samples`, and choose for each sample the bands that the network sees."""
+def load_views(paths: Sequence[Path], recipe: DetectionRecipe, lobes: float = 0.0) -> list[View]:
+    """Read the files of `simulate_samples`, and choose for each sample the bands and the PSF that the network sees."""
     views = []
     for number, path in enumerate(paths):
         rng = np.random.default_rng([recipe.seed, 78, number])
         with np.load(path) as file:
             for k in range(sum(name.startswith("signal_") for name in file.files)):
                 sample = Sample(**{n: file[f"{n}_{k}"] for n in _NAMES})
-                views.append(view(sample, some_bands(rng, len(sample.wavelength))))
+                chosen = some_bands(rng, len(sample.wavelength))
+                if lobes > 0 and rng.random() < _LOBED:
+                    sample = lobed(sample, rng, lobes)
+                views.append(view(sample, chosen))
     return views
 
 
@@ -224,7 +234,7 @@ def train_detection(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     paths = simulate_samples(recipe, out / "samples", workers, recipe.samples, recipe.seed)
     judged = simulate_samples(recipe, out / "samples", workers, recipe.validation, recipe.seed + 1)
-    samples, validation = load_views(paths, recipe), load_views(judged, recipe)
+    samples, validation = load_views(paths, recipe, recipe.lobes), load_views(judged, recipe, recipe.lobes)
     labelled = [view(labelled_sample(path)) for path in recipe.tiles]
     torch.manual_seed(recipe.seed)
     network = DetectionNet(recipe.width).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -280,7 +290,11 @@ def _earlier(recipe: DetectionRecipe) -> DetectionNet:
     """The network that a training goes on from."""
     from imcat.detect.network_search import load_network
 
-    network = load_network(folder=None if recipe.start == "imcat" else recipe.start).network
+    if recipe.start == "imcat":
+        network = load_network().network
+    else:
+        found = sorted(Path(recipe.start).glob("*.safetensors"))
+        network = load_network(found[0].stem if found else recipe.name, recipe.start).network
     if network.width != recipe.width:
         raise ConfigError(
             f"detection.width is {recipe.width}, that of the weights to start from {network.width}; expected the same"

@@ -30,6 +30,7 @@ __all__ = [
     "Sample",
     "View",
     "labelled_sample",
+    "lobed",
     "make_sample",
     "sample_stream",
     "some_bands",
@@ -44,6 +45,7 @@ Float64 = NDArray[np.float64]
 _FEWER_BANDS = 0.5  # share of the samples that lack some
 _SIGMA_OF_HALF_LIGHT = 1 / 1.1774  # of a Gaussian
 _CORRELATED = 0.1  # share of the skies with the correlated noise of resampled images
+_LOBES = 5  # of a PSF, at most
 _DEPTH = 2.0  # magnitudes below the 5 sigma limit of point sources
 _HIGHEST = 6e4  # signal-to-noise ratio of a pixel that half precision still holds
 
@@ -205,6 +207,38 @@ def labelled_sample(path: str | Path) -> Sample:
     truth.setdefault("half_light_radius", np.zeros(table.num_rows))
     truth.setdefault("axis_ratio", np.ones(table.num_rows))
     return make_sample(tile, truth)
+
+
+def lobed(sample: Sample, rng: np.random.Generator, height: float) -> Sample:
+    """A sample through a PSF with lobes: faint images of everything beside it, as real optics have.
+
+    Parameters
+    ----------
+    sample : Sample
+        Of the smooth PSFs of the simulator.
+    rng : Generator
+        Source of randomness.
+    height : float
+        Of the highest lobe at 1.5 FWHM from the centre, relative to the PSF; farther out they are lower. The noise grows
+        by as little.
+    """
+    signal = sample.signal.astype(np.float32)
+    width = float(np.median(sample.fwhm))
+    out = signal.copy()
+    for _ in range(int(rng.integers(1, _LOBES + 1))):
+        distance, angle = rng.uniform(1.0, 3.0) * width, rng.uniform(0, 2 * np.pi)
+        dx, dy = round(distance * math.cos(angle)), round(distance * math.sin(angle))
+        share = height * math.exp(rng.uniform(-3.0, 0.0)) * (1.5 * width / max(distance, width)) ** 2
+        moved = np.zeros_like(signal)
+        rows, columns = signal.shape[1:]
+        moved[:, max(dy, 0) : rows + min(dy, 0), max(dx, 0) : columns + min(dx, 0)] = signal[
+            :, max(-dy, 0) : rows + min(-dy, 0), max(-dx, 0) : columns + min(-dx, 0)
+        ]
+        # About alike in all bands, not quite.
+        out += (share * np.exp(rng.normal(0, 0.4, len(signal)))[:, None, None]).astype(np.float32) * moved
+    return replace(
+        sample, signal=np.where(sample.valid, np.clip(out, -_HIGHEST, _HIGHEST), 0).astype(np.float16)
+    )
 
 
 def view(sample: Sample, chosen: NDArray[np.int64] | None = None) -> View:

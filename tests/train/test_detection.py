@@ -277,3 +277,24 @@ def test_fine_tuning_starts_from_weights_and_takes_crops_of_labelled_tiles(
         train_detection(replace(second, width=16), tmp_path / "three", workers=1)
     with pytest.raises(ConfigError, match="share is 0"):
         replace(second, share=0.0)
+
+
+def test_lobes_are_faint_images_beside_a_source() -> None:
+    from imcat.train.detection_samples import lobed
+
+    sample = next(sample_stream("sdss", 5, 128))
+    signal = np.zeros_like(sample.signal)
+    signal[:, 60, 64] = 1000.0
+    sample = replace(sample, signal=signal, valid=np.ones_like(sample.valid))
+    for seed in range(5):
+        changed = lobed(sample, np.random.default_rng(seed), 0.02).signal.astype(float)
+        assert np.all(changed[:, 60, 64] == 1000)
+        changed[:, 60, 64] = 0
+        row, column = np.nonzero(changed[2])
+        assert 1 <= row.size <= 5
+        distance = np.hypot(row - 60, column - 64) / np.median(sample.fwhm)
+        assert distance.min() > 0.6
+        assert distance.max() < 3.3
+        assert 0 < changed.max() < 200
+        # The same places in all bands.
+        assert all(np.array_equal(np.nonzero(band), (row, column)) for band in changed)
