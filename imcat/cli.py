@@ -93,6 +93,11 @@ def _comma_separated(
 )
 @click.option("--no-models", is_flag=True, help="Leave out model and PSF fits.")
 @click.option("--no-classify", is_flag=True, help="Leave out the classification.")
+@click.option(
+    "--prior",
+    type=click.Choice(["sky", "flat", "spectroscopic"]),
+    help="Mix of stars, galaxies and quasars that class probabilities are for (default: sky).",
+)
 @click.option("--no-report", is_flag=True, help="Leave out figures and summary.")
 @click.option(
     "--inject",
@@ -124,6 +129,7 @@ def run(
     min_score: float | None,
     no_models: bool,
     no_classify: bool,
+    prior: str | None,
     no_report: bool,
     inject: int,
     images: tuple[str, ...] | None,
@@ -138,8 +144,6 @@ def run(
     INPUT is any mix of folders, files and globs: SDSS frames, CSST level-1
     files, or generic tiles as TOML files.
     """
-    # This version has no classification: leaving it out changes nothing.
-    del no_classify
     if verbose:
         _log_to_stderr()
     _single_threaded_libraries()
@@ -151,7 +155,7 @@ def run(
         out,
         survey=survey,
         bands=bands,
-        config=_configuration(config_file, detector, min_score, no_models),
+        config=_configuration(config_file, detector, min_score, no_models, no_classify, prior),
         workers=workers,
         scheduler=scheduler,
         resume=resume,
@@ -187,6 +191,40 @@ def measure(tile: str, positions: str, out: str, config_file: str | None) -> int
         click.echo(f"warning: {warning}", err=True)
     click.echo(
         f"{summary.inside} of {summary.positions} positions lie on tile {summary.tile}; written to {out}"
+    )
+    return 0
+
+
+@_program.command(context_settings=_HELP)
+@click.argument("table", metavar="TABLE")
+@click.option(
+    "-o", "--out", required=True, metavar="FILE", help="The table with classes and redshifts added."
+)
+@click.option(
+    "--filters",
+    metavar="sdss|csst|F.toml",
+    help="Whose bands the table has; a TOML file gives the effective wavelength of each, in angstrom.",
+)
+@click.option(
+    "--prior",
+    type=click.Choice(["sky", "flat", "spectroscopic"]),
+    help="Mix of stars, galaxies and quasars that class probabilities are for (default: sky).",
+)
+def classify(table: str, out: str, filters: str | None, prior: str | None) -> int:
+    """Classify the sources of a table by their magnitudes.
+
+    TABLE is FITS, VOTable, ECSV, CSV or Parquet with columns r_mag, r_mag_err and so on (AB, total or model), or with
+    the flux columns of a catalogue; ebv, ra and dec are used where they are there. Rows, their order and all other
+    columns are kept.
+    """
+    _single_threaded_libraries()
+    from imcat.scale.classified import run_classify
+
+    summary = run_classify(table, out, filters, prior)
+    for warning in summary.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(
+        f"{summary.classified} of {summary.rows} rows classified by {', '.join(summary.bands)}; written to {out}"
     )
     return 0
 
@@ -420,7 +458,12 @@ def _in_one_line(error: click.ClickException) -> str:
 
 
 def _configuration(
-    path: str | None, detector: str | None, min_score: float | None, no_models: bool = False
+    path: str | None,
+    detector: str | None,
+    min_score: float | None,
+    no_models: bool = False,
+    no_classify: bool = False,
+    prior: str | None = None,
 ) -> Config:
     from imcat.config import Config
 
@@ -429,7 +472,10 @@ def _configuration(
         "detector": detector,
         "min_score": min_score,
         "fit_models": False if no_models else None,
+        "classify_sources": False if no_classify else None,
     }
+    if prior is not None:
+        given["classify"] = {"prior": prior}
     return config.replace(**{name: value for name, value in given.items() if value is not None})
 
 

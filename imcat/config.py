@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from imcat.align.settings import AlignSettings
+from imcat.classify.settings import ClassifySettings
 from imcat.detect.network_settings import NetworkSettings
 from imcat.detect.settings import DetectSettings
 from imcat.errors import ConfigError
@@ -78,6 +79,8 @@ class Config:
         list of which 95 % is real.
     fit_models : bool
         Whether PSF and galaxy models are fitted.
+    classify_sources : bool
+        Whether sources are classified.
     compare_engines : bool
         Whether the report shows what only one of the two detection engines found; without a report, neither runs twice.
     surveys : SurveySettings
@@ -96,6 +99,8 @@ class Config:
         The PSF from stars.
     models : ModelSettings
         PSF and galaxy models.
+    classify : ClassifySettings
+        Classes, morphology and redshifts.
     inject : InjectSettings
         Simulated sources that ``--inject`` adds to a second look at each tile.
     """
@@ -104,6 +109,7 @@ class Config:
     detector: str = "network"
     min_score: float | None = None
     fit_models: bool = True
+    classify_sources: bool = False
     compare_engines: bool = True
     surveys: SurveySettings = field(default_factory=SurveySettings)
     noise: NoiseSettings = field(default_factory=NoiseSettings)
@@ -113,6 +119,7 @@ class Config:
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     psf: StarPsfSettings = field(default_factory=StarPsfSettings)
     models: ModelSettings = field(default_factory=ModelSettings)
+    classify: ClassifySettings = field(default_factory=ClassifySettings)
     inject: InjectSettings = field(default_factory=InjectSettings)
 
     def __post_init__(self) -> None:

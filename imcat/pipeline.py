@@ -1,6 +1,6 @@
 """The map: one tile in, one catalogue out.
 
-    tile → background, detection → sources → measurement → PSF, models → catalogue
+    tile → background, detection → sources → measurement → PSF, models → classes → catalogue
 
 `catalogue_tile` is a pure function of the tile's pixels, the configuration and
 the weights: the same bytes everywhere, whatever the number of threads.
@@ -22,6 +22,7 @@ from imcat import __version__
 from imcat.align import GridMap, map_grids, transform_positions
 from imcat.catalogue import Catalogue
 from imcat.checks import compare_engines, inject_and_recover
+from imcat.classes import all_stamps, tile_classes
 from imcat.config import Config
 from imcat.detect import Detections, band_weights, measure_psf_fwhm
 from imcat.engines import find_sources
@@ -40,6 +41,7 @@ from imcat.products import ImageProduct, make_images, tile_preview
 from imcat.psf import FWHM_PER_SIGMA
 from imcat.psf.exposure_psf import ExposurePsf, measure_exposure_psf
 from imcat.schema import Schema
+from imcat.stamps import Stamps, StampSettings
 from imcat.surveys.calibration import calibration_radius
 from imcat.surveys.extinction import band_extinction, ebv_from_maps
 from imcat.tile import Band, Exposure, Tile
@@ -72,6 +74,8 @@ class TileResult:
         Arrays for the overview figure.
     injection : dict or None
         Injected sources that came back (`imcat.checks.inject_and_recover`).
+    stamps : Stamps or None
+        Of all sources, where they were asked for.
     """
 
     catalogue: Catalogue
@@ -80,6 +84,7 @@ class TileResult:
     images: list[ImageProduct] = field(default_factory=list)
     preview: Preview | None = None
     injection: dict[str, Any] | None = None
+    stamps: Stamps | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +122,7 @@ def process_tile(
     images: Sequence[str] = (),
     preview: bool = False,
     inject: int = 0,
+    stamps: StampSettings | None = None,
 ) -> TileResult:
     """Find and measure the sources of a tile, and make the products beside the catalogue.
 
@@ -134,6 +140,8 @@ def process_tile(
         Whether to make the arrays of the report's figures.
     inject : int
         Simulated sources to look for in a copy of the tile that they are added to.
+    stamps : StampSettings, optional
+        Cut stamps of all sources, for training.
     """
     tile = select_bands(tile, config.bands)
     warnings = [*tile.notes, *(note for _, exposure in tile.exposures() for note in exposure.notes)]
@@ -147,13 +155,19 @@ def process_tile(
         psfs = fitted.psfs if fitted is not None else []
         if inject and not psfs:
             psfs = _psfs(tile, prepared, found, measured, config, pool, warnings)
-    catalogue = _catalogue(tile, prepared, found, measured, fitted, config)
+        catalogue = _catalogue(tile, prepared, found, measured, fitted, config, pool, warnings)
     injection = None
     if inject:
         injection = inject_and_recover(
             tile, prepared, psfs, catalogue, inject, config.inject, _reddening(tile, config) or 0.0,
             _reference_fwhm(tile, prepared), lambda changed: process_tile(changed, config, threads=threads).catalogue,
         )  # fmt: skip
+    cut = None
+    if stamps is not None:
+        place = np.asarray(catalogue["x"]), np.asarray(catalogue["y"])
+        cut = all_stamps(
+            tile, _layers(tile, prepared, config), _reference_pixel(tile, prepared), *place, stamps
+        )
     odd = shown.disagreement if shown is not None else None
     return TileResult(
         catalogue,
@@ -162,6 +176,7 @@ def process_tile(
         make_images(images, tile, prepared, found) if images else [],
         shown,
         injection,
+        cut,
     )
 
 
@@ -336,6 +351,11 @@ def _reference_fwhm(tile: Tile, prepared: Sequence[PreparedExposure]) -> float:
     return first.fwhm / first.pixel
 
 
+def _reference_pixel(tile: Tile, prepared: Sequence[PreparedExposure]) -> float:
+    """Size of a pixel of the reference exposure, arcsec."""
+    return next(p.pixel for p in prepared if p.exposure is tile.reference_exposure)
+
+
 def _with_blank_sky(
     tile: Tile,
     prepared: Sequence[PreparedExposure],
@@ -496,12 +516,17 @@ def _catalogue(
     measured: Measurements,
     fitted: Fitted | None,
     config: Config,
+    pool: Executor | None,
+    warnings: list[str],
 ) -> Catalogue:
     bands = {band.name: band.wavelength for band in tile.bands}
     apertures = config.measure.apertures
     columns = source_columns(tile, found, measured, apertures, _extinction(tile, config), config.detector)
     if fitted is not None:
         columns = _with_models(tile, measured, fitted, columns)
+    if config.classify_sources:
+        layers, pixel = _layers(tile, prepared, config), _reference_pixel(tile, prepared)
+        columns = columns | tile_classes(tile, layers, pixel, columns, config, pool, warnings)
     first = {p.band.name: p for p in reversed(prepared)}
     meta: dict[str, Any] = {
         "tile": tile.name,

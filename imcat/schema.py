@@ -424,7 +424,24 @@ COLUMNS: tuple[Column, ...] = (
         "src.redshift.phot;stat.max",
         "Upper end of the 68 % interval of z_phot_quasar.",
     ),
-)
+    *(
+        _c(f"class_loglike_{k}", "float32", "", "stat.likelihood;src.class", f"Logarithm of the likelihood of a {k}, whatever the prior; the three likelihoods sum to one.")
+        for k in ("star", "galaxy", "quasar")
+    ),
+    _c("class_set", "str", "", "meta.code.class;src.class", "Classes that hold the true one with 90 % probability, joined by commas."),
+    _c("lens_loglike", "float32", "", "stat.likelihood;src.class", "Logarithm of the likelihood ratio of a strong lens."),
+    *(
+        _c(f"morph_{m}", "float32", "", "stat.probability;src.morph.type", f"Probability that it looks {text}.")
+        for m, text in (
+            ("smooth", "smooth"), ("disc", "like a plain disc"), ("spiral", "spiral"), ("barred", "barred"),
+            ("edge_on", "like a disc seen edge-on"), ("irregular", "irregular"), ("merging", "merging"),
+            ("point_like", "like a point"),
+        )
+    ),
+    *_with_error("morph_bulge_fraction", "", "phot.flux;arith.ratio", "Share of the bulge in the light, seen in the stamp."),
+    *_with_error("morph_sersic_index", "", "src.morph.param", "Sersic index, seen in the stamp."),
+    _c("unlike_training", "float32", "", "stat.value;src.class", "Share of the sources of the training's kind that are less unusual: 1 for what the classifier has not met."),
+)  # fmt: skip
 
 # Edges in angstrom of the UCD1+ bands em.UV ... em.IR (IVOA UCD1+ list 1.5).
 _SPECTRUM: tuple[tuple[float, str], ...] = (

@@ -21,8 +21,8 @@ ROOT = Path(imcat.__file__).parents[1]
 # A room imports rooms above it, never below.
 ROOMS = (
     "errors", "flags", "schema", "window", "registry", "catalogue", "psf", "tile", "surveys", "align", "noise",
-    "render", "detect", "measure", "simulate", "stamps", "backbones", "classify", "evaluate", "augment", "train",
-    "config", "products", "engines", "checks", "pipeline", "scale", "inspect", "cli",
+    "render", "detect", "measure", "simulate", "stamps", "backbones", "classify", "evaluate", "augment",
+    "config", "products", "engines", "checks", "classes", "pipeline", "train", "scale", "inspect", "cli",
 )  # fmt: skip
 
 # What a reader of the repository sees; environments and build products are not part of it.

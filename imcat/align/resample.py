@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from imcat.align.grid import GridMap
 from imcat.window import Window
 
-__all__ = ["KERNEL_MARGIN", "align"]
+__all__ = ["KERNEL_MARGIN", "align", "cubic_weights"]
 
 Float32 = NDArray[np.float32]
 
@@ -20,7 +20,8 @@ KERNEL_MARGIN = 3  # native pixels that the kernel reaches beyond a position
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _weights(t, w):  # type: ignore[no-untyped-def]
+def cubic_weights(t, w):  # type: ignore[no-untyped-def]
+    """Catmull-Rom weights ``w[4]`` of the pixels around a position that lies `t` beyond the second."""
     w[0] = ((np.float32(-0.5) * t + np.float32(1.0)) * t - np.float32(0.5)) * t
     w[1] = (np.float32(1.5) * t - np.float32(2.5)) * t * t + np.float32(1.0)
     w[2] = ((np.float32(-1.5) * t + np.float32(2.0)) * t + np.float32(0.5)) * t
@@ -76,8 +77,8 @@ def _resample(data, variance, complete, nodes_x, nodes_y, spacing, y0, x0, dy, d
                 if nearest <= 0:
                     continue
                 bx, by = int(px + 1) - 1, int(py + 1) - 1  # floor, for positions above -1
-                _weights(np.float32(px - bx), wx)
-                _weights(np.float32(py - by), wy)
+                cubic_weights(np.float32(px - bx), wx)
+                cubic_weights(np.float32(py - by), wy)
                 if complete and bx >= 1 and by >= 1 and bx < columns - 2 and by < rows - 2:
                     value = np.float32(0)
                     for k in range(4):

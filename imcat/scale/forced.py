@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings as python_warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imcat.catalogue.files import atomic_path
 from imcat.config import Config
 from imcat.errors import InputError, UsageError
 from imcat.measure.forced import GivenShapes
 from imcat.measure.model_columns import MODEL_NAMES
 from imcat.measure.models import Shape
+from imcat.scale.tables import check_format, numbers, read_table, write_table
 from imcat.schema import Schema
 
 __all__ = ["ForcedSummary", "run_forced"]
 
-_FORMATS = {
-    ".fits": "fits", ".fit": "fits", ".vot": "votable", ".xml": "votable", ".ecsv": "ascii.ecsv",
-    ".csv": "ascii.csv", ".parquet": "parquet",
-}  # fmt: skip
 _SHAPE = ("model_radius", "model_axis_ratio", "model_angle")
 
 
@@ -79,11 +74,8 @@ def run_forced(
     from imcat.surveys import find_tiles, read_tile
 
     path, target = Path(positions), Path(out)
-    if target.suffix.lower() not in _FORMATS:
-        raise UsageError(
-            f"{target}: ending {target.suffix!r} is unknown; expected one of {', '.join(_FORMATS)}"
-        )
-    table = _read(path)
+    check_format(target)
+    table = read_table(path, "a table with columns ra and dec")
     ra, dec = (_degrees(table, name, path) for name in ("ra", "dec"))
     shapes = _shapes(table, path)
     sources = find_tiles([tile])
@@ -99,30 +91,9 @@ def run_forced(
             path=path,
             expected="ra and dec in degrees (ICRS) within the tile",
         )
-    _write(table, {"tile": np.full(len(table), sources[0].name), **columns}, target)
+    added = {"tile": np.full(len(table), sources[0].name), **columns}
+    write_table(table, added, target, _schema(columns))
     return ForcedSummary(len(table), int(inside.sum()), sources[0].name, tuple(warnings))
-
-
-def _read(path: Path) -> Any:
-    """Any table that astropy reads."""
-    from astropy.table import Table
-
-    if not path.is_file():
-        raise InputError("no such file", path=path, expected="a table with columns ra and dec")
-    name = path.name.lower().removesuffix(".gz").removesuffix(".bz2")
-    known = _FORMATS.get(Path(name).suffix)
-    try:
-        with python_warnings.catch_warnings():
-            # Units and headers of foreign tables are often a little off; their numbers are not.
-            python_warnings.simplefilter("ignore")
-            return Table.read(path, format=known)
-    except Exception as error:  # every format has its own way to fail
-        text = str(error).splitlines()
-        raise InputError(
-            f"the table cannot be read ({text[0] if text else type(error).__name__})",
-            path=path,
-            expected="FITS, VOTable, ECSV, CSV or Parquet",
-        ) from None
 
 
 def _degrees(table: Any, name: str, path: Path) -> NDArray[np.float64]:
@@ -133,19 +104,7 @@ def _degrees(table: Any, name: str, path: Path) -> NDArray[np.float64]:
             path=path,
             expected="ra and dec in degrees",
         )
-    return _numbers(table, lower[name], path)
-
-
-def _numbers(table: Any, name: str, path: Path) -> NDArray[np.float64]:
-    column = table[name]
-    try:
-        if hasattr(column, "filled") and np.issubdtype(column.dtype, np.floating):
-            column = column.filled(np.nan)
-        return np.asarray(column, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"column {name} holds no numbers", path=path, expected="floating-point numbers"
-        ) from None
+    return numbers(table, lower[name], path)
 
 
 def _shapes(table: Any, path: Path) -> GivenShapes | None:
@@ -159,7 +118,7 @@ def _shapes(table: Any, path: Path) -> GivenShapes | None:
             path=path,
             expected="all three, or none",
         )
-    radius, ratio, angle = (_numbers(table, name, path) for name in _SHAPE)
+    radius, ratio, angle = (numbers(table, name, path) for name in _SHAPE)
     model = np.zeros(len(table), np.int8)
     if "model" in table.colnames:
         names = [str(value).strip().lower() for value in table["model"]]
@@ -182,24 +141,12 @@ def _shapes(table: Any, path: Path) -> GivenShapes | None:
     return GivenShapes(shape, model)
 
 
-def _write(table: Any, columns: dict[str, Any], path: Path) -> None:
-    """The table with the columns added; ones of the same name are replaced."""
-    result = table.copy()
+def _schema(columns: dict[str, Any]) -> Schema:
+    """Of the bands and apertures that the columns have."""
     bands = {name.removesuffix("_psf_flux"): None for name in columns if name.endswith("_psf_flux")}
     apertures = [
         float(name.rsplit("_", 1)[1].replace("p", "."))
         for name in columns
         if "_aper_flux_" in name and not name.endswith("_err") and name.startswith(f"{next(iter(bands))}_")
     ]
-    schema = Schema(bands, apertures)  # type: ignore[arg-type]
-    for name, values in columns.items():
-        result[name] = values
-        if name in schema:
-            column = schema[name]
-            result[name] = np.asarray(values).astype(np.str_ if column.dtype == "str" else column.dtype)
-            result[name].description = column.description
-            if column.unit:
-                result[name].unit = column.unit
-    with atomic_path(path) as temporary, python_warnings.catch_warnings():
-        python_warnings.simplefilter("ignore")  # units that a format has no word for
-        result.write(temporary, format=_FORMATS[path.suffix.lower()], overwrite=True)
+    return Schema(bands, apertures)  # type: ignore[arg-type]

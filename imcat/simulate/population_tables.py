@@ -28,6 +28,7 @@ __all__ = [
     "data_folder",
     "point_sources",
     "quasars",
+    "read_parquet",
     "redshifts",
     "shapes",
     "spectroscopic_stars",
@@ -276,27 +277,27 @@ def redshifts(folder: Path) -> list[Redshifts]:
     """
     p = folder / "populations"
     out = []
-    t = _parquet(p / "sdss_main_galaxies_photoz_train.parquet")
+    t = read_parquet(p / "sdss_main_galaxies_photoz_train.parquet")
     mag = np.stack([t[b] for b in _BANDS], 1)
     out.append(_redshift("main", mag, np.stack([t["e" + b] for b in _BANDS], 1), t["zs"]))
-    t = _parquet(p / "sdss_ugriz_photoz_train.parquet")
+    t = read_parquet(p / "sdss_ugriz_photoz_train.parquet")
     mag = np.stack([t[b] for b in _BANDS], 1)
     out.append(_redshift("ugriz", mag, np.stack([t["e" + b] for b in _BANDS], 1), t["redshift"]))
-    t = _parquet(p / "boss_dr10_photoz_train.parquet")
+    t = read_parquet(p / "boss_dr10_photoz_train.parquet")
     mag = np.stack([t["mag_" + b] for b in _BANDS], 1)
     out.append(_redshift("boss", mag, np.stack([t["magerr_" + b] for b in _BANDS], 1), t["z"]))
-    t = _parquet(p / "2slaq_lrg_photoz.parquet")
+    t = read_parquet(p / "2slaq_lrg_photoz.parquet")
     mag = np.stack([t["mag_" + b] for b in _BANDS], 1)
     out.append(_redshift("2slaq", mag, None, t["redshift"]))
-    t = _parquet(p / "sdss17_ugriz_class_z.parquet")
+    t = read_parquet(p / "sdss17_ugriz_class_z.parquet")
     galaxy = t["class"] == "GALAXY"
     mag = np.stack([t[b][galaxy] for b in _BANDS], 1)
     out.append(_redshift("sdss17", mag, None, t["redshift"][galaxy], _MEAN_EBV))
-    t = _parquet(p / "sdss_dr7_psf_petro_class_z.parquet")
+    t = read_parquet(p / "sdss_dr7_psf_petro_class_z.parquet")
     galaxy = t["class"] == "GALAXY"
     mag = np.stack([t["petroMag_" + b][galaxy] for b in _BANDS], 1)
     out.append(_redshift("dr7", mag, None, t["Redshift"][galaxy], _MEAN_EBV))
-    t = _parquet(p / "vvds_wide_photoz.parquet")
+    t = read_parquet(p / "vvds_wide_photoz.parquet")
     names = {c.rpartition("_")[2]: c for c in t if c.startswith("ds_cfh12k.MAG_AUTO")}
     bvri, _ = _masked(np.stack([t[names[b]] for b in "BVRI"], 1), None)
     out.append(_redshift("vvds", _sdss_from_bvri(bvri), None, t["ds_spectra.Z"]))
@@ -306,11 +307,11 @@ def redshifts(folder: Path) -> list[Redshifts]:
 def quasars(folder: Path) -> list[Redshifts]:
     """Quasars: PSF magnitudes as observed, corrected for the mean dust of the footprint."""
     p = folder / "populations"
-    t = _parquet(p / "sdss_quasars_ugriz_z.parquet")
+    t = read_parquet(p / "sdss_quasars_ugriz_z.parquet")
     mag = np.stack([t[f"{b}_mag"] for b in _BANDS], 1)
     error = np.stack([t[f"sig_{b}_mag"] for b in _BANDS], 1)
     first = _redshift("sdss_quasars", mag, error, t["z"], _MEAN_EBV, least=0.05)
-    t = _parquet(p / "sdss17_ugriz_class_z.parquet")
+    t = read_parquet(p / "sdss17_ugriz_class_z.parquet")
     quasar = t["class"] == "QSO"
     mag = np.stack([t[b][quasar] for b in _BANDS], 1)
     return [first, _redshift("sdss17", mag, None, t["redshift"][quasar], _MEAN_EBV, least=0.05)]
@@ -318,7 +319,7 @@ def quasars(folder: Path) -> list[Redshifts]:
 
 def spectroscopic_stars(folder: Path) -> Float64:
     """Stars with spectra: PSF magnitudes in u, g, r, i, z, train rows, mean dust taken off."""
-    t = _parquet(folder / "populations/sdss17_ugriz_class_z.parquet")
+    t = read_parquet(folder / "populations/sdss17_ugriz_class_z.parquet")
     raw = np.stack([t[b][t["class"] == "STAR"] for b in _BANDS], 1)
     return (_masked(raw, None)[0] - _MEAN_EBV * _COEFFICIENTS)[training(split_rows(raw))]
 
@@ -419,7 +420,8 @@ def _fits(path: Path) -> dict[str, NDArray[Any]]:
         return {name: np.array(file[1].data[name]) for name in file[1].columns.names}
 
 
-def _parquet(path: Path) -> dict[str, NDArray[Any]]:
+def read_parquet(path: Path) -> dict[str, NDArray[Any]]:
+    """Columns of a table, as they stand."""
     from pyarrow import parquet
 
     return {name: column.to_numpy() for name, column in zip(*_columns(parquet.read_table(path)), strict=True)}

@@ -99,7 +99,11 @@ class Scene:
 
 
 def make_scene(
-    observation: Observation, settings: SimulateSettings, models: Models, seed: np.random.SeedSequence
+    observation: Observation,
+    settings: SimulateSettings,
+    models: Models,
+    seed: np.random.SeedSequence,
+    added: Sources | None = None,
 ) -> Scene:
     """Draw the sources of a tile.
 
@@ -113,6 +117,8 @@ def make_scene(
         Population and spectra.
     seed : numpy.random.SeedSequence
         Decides every random number.
+    added : Sources, optional
+        Beyond those of the sky, anywhere on the tile.
 
     Raises
     ------
@@ -121,6 +127,11 @@ def make_scene(
     """
     rng = np.random.default_rng(seed)
     sources, x, y = _sources(observation, settings, models, rng)
+    if added is not None:
+        height, width = observation.reference_exposure.shape
+        sources = Sources.concatenate([sources, added])
+        x = np.concatenate([x, rng.uniform(-0.5, width - 0.5, len(added))])
+        y = np.concatenate([y, rng.uniform(-0.5, height - 0.5, len(added))])
     sources, x, y, lensed = add_lenses(sources, x, y, observation, settings, models.population, rng)
     wcs = observation.reference_exposure.wcs
     ra, dec = wcs.all_pix2world(x, y, 0)

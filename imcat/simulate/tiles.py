@@ -20,6 +20,7 @@ from imcat.simulate.observation import ExposureModel, Observation
 from imcat.simulate.scene import Models, Scene, draw_exposure, make_scene
 from imcat.simulate.sdss_camera import sdss_observation
 from imcat.simulate.settings import SimulateSettings
+from imcat.simulate.sources import Sources
 from imcat.simulate.truth import write_truth
 from imcat.simulate.truth_columns import truth_columns
 from imcat.simulate.write import write_exposure
@@ -95,6 +96,7 @@ def simulate_tile(
     seed: int,
     index: int = 0,
     threads: int = 1,
+    added: Sources | None = None,
 ) -> tuple[Tile, Scene]:
     """Simulate a tile in memory.
 
@@ -110,6 +112,8 @@ def simulate_tile(
         Decide every random number.
     threads : int
         Exposures that are drawn side by side.
+    added : Sources, optional
+        Sources beyond those of the sky, anywhere on the tile.
 
     Returns
     -------
@@ -118,7 +122,7 @@ def simulate_tile(
     scene : Scene
         The truth.
     """
-    scene = make_scene(observation, settings, models, _seed(seed, index, _SKY))
+    scene = make_scene(observation, settings, models, _seed(seed, index, _SKY), added)
     exposed = _each_exposure(
         scene,
         observation,

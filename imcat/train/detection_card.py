@@ -18,6 +18,7 @@ from imcat.detect.network_peaks import find_candidates
 from imcat.detect.network_search import FORMAT
 from imcat.detect.network_settings import NetworkSettings
 from imcat.errors import InputError
+from imcat.train.card_text import card_text
 from imcat.train.detection import DetectionRecipe, load_views, simulate_samples
 from imcat.train.detection_samples import View
 from imcat.train.detection_targets import Crop, real_candidates
@@ -176,18 +177,5 @@ def write_weights(checkpoint: Path, folder: Path, *, workers: int = 2) -> Path:
         temporary.write_bytes(data)
     card = folder / f"{recipe.name}.toml"
     with atomic_path(card) as temporary:
-        temporary.write_text(_toml(lines), encoding="utf-8")
+        temporary.write_text(card_text(lines), encoding="utf-8")
     return card
-
-
-def _toml(values: dict[str, Any]) -> str:
-    """A card: plain values first, then the recipe as a table."""
-    import json
-
-    plain = [f"{k} = {json.dumps(v)}" for k, v in values.items() if not isinstance(v, dict)]
-    tables = [
-        "\n".join(["", f"[{k}]", *(f"{a} = {json.dumps(b)}" for a, b in v.items())])
-        for k, v in values.items()
-        if isinstance(v, dict)
-    ]
-    return "\n".join(plain + tables) + "\n"

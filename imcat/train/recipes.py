@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from imcat.errors import ConfigError, InputError
 
 __all__ = ["run_recipe"]
+
+_T = TypeVar("_T")
+_KINDS = ("detection", "pretraining", "classification")
 
 
 def run_recipe(
@@ -24,9 +28,10 @@ def run_recipe(
     Parameters
     ----------
     path : path
-        A TOML file with one table, ``detection``.
+        A TOML file with one of the tables ``detection``, ``pretraining`` and ``classification``; the latter two have
+        an array of tables ``samples`` besides (`imcat.train.source_samples.SampleSettings`).
     out : path, optional
-        Folder for samples, log, checkpoints and weights; default: ``build/train`` and the network's name.
+        Folder for log, checkpoints and weights; default: ``build/train`` and the network's name.
     smoke : bool
         Train for a minute only.
     resume : bool
@@ -46,28 +51,89 @@ def run_recipe(
     ConfigError
         If it names nothing that can be trained, or settings that do not exist.
     """
+    tables = _read(Path(path))
+    named = [kind for kind in _KINDS if kind in tables]
+    allowed = {*named, "samples"} if named and named[0] != "detection" else set(named)
+    if len(named) != 1 or set(tables) - allowed:
+        raise ConfigError(
+            f"{path}: tables {', '.join(sorted(tables)) or 'none'}; expected one of {', '.join(_KINDS)}, and samples for "
+            "the latter two"
+        )
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in tables[named[0]].items()}
+    if named[0] == "detection":
+        return _detection(Path(path), values, out, smoke=smoke, resume=resume, workers=workers)
+    return _sources(
+        Path(path),
+        named[0],
+        values,
+        tables.get("samples", []),
+        out,
+        smoke=smoke,
+        resume=resume,
+        workers=workers,
+    )
+
+
+def _detection(
+    path: Path, values: dict[str, Any], out: str | Path | None, *, smoke: bool, resume: bool, workers: int
+) -> Path:
     from imcat.train.detection import DetectionRecipe, train_detection
     from imcat.train.detection_card import write_weights
 
-    tables = _read(Path(path))
-    if set(tables) != {"detection"}:
-        raise ConfigError(f"{path}: tables {', '.join(sorted(tables)) or 'none'}; expected one: detection")
-    values: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in tables["detection"].items()
-    }
-    known = DetectionRecipe.__dataclass_fields__
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise ConfigError(f"{path}: detection.{unknown[0]} is unknown; expected one of {', '.join(known)}")
     # Paths in a recipe are relative to it.
     if isinstance(values.get("tiles"), tuple):
-        values["tiles"] = tuple(str(Path(path).parent / str(tile)) for tile in values["tiles"])
-    recipe = DetectionRecipe(**values)
+        values["tiles"] = tuple(str(path.parent / str(tile)) for tile in values["tiles"])
+    recipe = _build(DetectionRecipe, values, path, "detection")
     if smoke:
         recipe = recipe.smoke()
-    folder = Path(out) if out is not None else Path("build") / "train" / recipe.name
+    folder = _folder(out, recipe.name)
     checkpoint = train_detection(recipe, folder, workers=workers, resume=resume)
     return write_weights(checkpoint, folder, workers=workers)
+
+
+def _sources(
+    path: Path,
+    kind: str,
+    values: dict[str, Any],
+    samples: Any,
+    out: str | Path | None,
+    *,
+    smoke: bool,
+    resume: bool,
+    workers: int,
+) -> Path:
+    from imcat.train.classification import ClassifierRecipe
+    from imcat.train.pretrain import PretrainRecipe
+    from imcat.train.source_samples import SampleSettings
+    from imcat.train.source_training import run_classification, run_pretraining
+
+    skies = [_build(SampleSettings, dict(s), path, "samples") for s in samples]
+    if not skies:
+        raise ConfigError(f"{path}: no samples; expected at least one table [[samples]]")
+    if smoke:
+        skies = [sky.smoke() for sky in skies[:1]]
+    if kind == "pretraining":
+        pretraining = _build(PretrainRecipe, values, path, kind)
+        pretraining = pretraining.smoke() if smoke else pretraining
+        return run_pretraining(
+            pretraining, skies, _folder(out, pretraining.name), workers=workers, resume=resume
+        )
+    recipe = _build(ClassifierRecipe, values, path, kind)
+    recipe = recipe.smoke() if smoke else recipe
+    return run_classification(recipe, skies, _folder(out, recipe.name), workers=workers, resume=resume)
+
+
+def _folder(out: str | Path | None, name: str) -> Path:
+    return Path(out) if out is not None else Path("build") / "train" / name
+
+
+def _build(recipe: type[_T], values: Mapping[str, Any], path: Path, table: str) -> _T:
+    """A recipe of the values of a table."""
+    known: dict[str, Any] = recipe.__dataclass_fields__  # type: ignore[attr-defined]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ConfigError(f"{path}: {table}.{unknown[0]} is unknown; expected one of {', '.join(known)}")
+    return recipe(**values)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, write_tile: Callable[..., P
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    assert list(COMMANDS) == ["run", "measure", "train", "export", "query", "evaluate", "simulate"]
+    assert list(COMMANDS) == ["run", "measure", "classify", "train", "export", "query", "evaluate", "simulate"]
     assert all(f"  {name} " in printed for name in COMMANDS)
     for name in COMMANDS:
         assert main([name, "--help"]) == 0
@@ -54,9 +54,9 @@ def test_help_loads_next_to_nothing() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no command given; expected one of run, measure, train, export, query, evaluate"),
+        ([], "no command given; expected one of run, measure, classify, train, export, query, evaluate"),
         (["rnu"], "no command is called 'rnu'; did you mean 'run'?"),
-        (["zzzz"], "no command is called 'zzzz'; expected one of run, measure, train, export"),
+        (["zzzz"], "no command is called 'zzzz'; expected one of run, measure, classify, train, export"),
         (["--verison"], "imcat has no option --verison; did you mean --version?"),
         (["run", "x", "-o", "out", "--band", "g"], "imcat run has no option --band; did you mean --bands?"),
         (["run", "x", "-o", "out", "--qqq"], "imcat run has no option --qqq; imcat run --help lists them"),

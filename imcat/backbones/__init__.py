@@ -1,0 +1,1 @@
+"""Transformers for stamps with any set of bands, and their pre-training."""

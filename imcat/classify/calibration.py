@@ -1,0 +1,182 @@
+"""What turns the network's answers into probabilities that hold: fitted on simulated sources it never saw.
+
+Three modes are calibrated apart: stamp and photometry, stamp alone, photometry alone; each by magnitude.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from imcat.classify.prior import EDGES
+
+__all__ = [
+    "COVERAGE",
+    "LEVELS",
+    "MODES",
+    "Calibration",
+    "fit_levels",
+    "fit_sets",
+    "fit_temperature",
+    "novelty_model",
+]
+
+Float64 = NDArray[np.float64]
+
+#: What the classifier may have of a source, in the order of the calibration's first axis.
+MODES = ("both", "stamp", "photometry")
+#: Share of the sources whose set of classes holds the true one.
+COVERAGE = 0.9
+#: Stated probabilities at which the cumulative redshift densities are corrected.
+LEVELS: Float64 = np.linspace(0, 1, 51)
+_BINS = EDGES.size - 1
+_WIDTH = 0.5  # mag, over which temperatures are fitted
+_LEAST = 100  # sources with which a bin is fitted by itself
+_QUANTILES: Float64 = np.linspace(0, 1, 201)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Corrections.
+
+    Attributes
+    ----------
+    temperature : float64 array ``[modes, bins]``
+        Divides the logarithms of the likelihoods, by magnitude (`imcat.classify.prior.EDGES`).
+    threshold : float64 array ``[modes, bins]``
+        Probability from which on a class belongs to the set.
+    levels : float64 array ``[modes, 2, levels]``
+        True probabilities of `LEVELS` of the redshift densities of a galaxy and of a quasar.
+    mean, whiten : float64 arrays ``[width]``, ``[width, width]``
+        Of the classifier's vectors.
+    distance : float64 array ``[quantiles]``
+        Quantiles of the distances of sources like those of the training.
+    """
+
+    temperature: Float64
+    threshold: Float64
+    levels: Float64
+    mean: Float64
+    whiten: Float64
+    distance: Float64
+
+    @staticmethod
+    def none(width: int) -> Calibration:
+        """No correction."""
+        return Calibration(
+            np.ones((3, _BINS)), np.full((3, _BINS), 0.1), np.broadcast_to(LEVELS, (3, 2, LEVELS.size)).copy(),
+            np.zeros(width), np.eye(width), _QUANTILES * 10,
+        )  # fmt: skip
+
+    def arrays(self) -> dict[str, Float64]:
+        """As named arrays."""
+        return dict(vars(self))
+
+    @staticmethod
+    def from_arrays(named: Mapping[str, Float64]) -> Calibration:
+        """From what `arrays` gives."""
+        return Calibration(**dict(named))
+
+    def temperatures(self, mode: NDArray[Any], magnitude: Float64) -> Float64:
+        """Temperature of sources ``[n]``."""
+        return _look_up(self.temperature, mode, magnitude)
+
+    def thresholds(self, mode: NDArray[Any], magnitude: Float64) -> Float64:
+        """Probability from which on a class of each source belongs to its set."""
+        bins = _bins(magnitude)
+        return np.asarray(self.threshold[mode, bins])
+
+    def novelty(self, vector: Float64) -> Float64:
+        """How unlike the training each source is: the share of simulated sources that are less so, ``[n]``."""
+        away = np.sqrt((((vector - self.mean) @ self.whiten) ** 2).mean(axis=1))
+        return np.asarray(np.interp(away, self.distance, np.linspace(0, 1, self.distance.size)))
+
+
+def _bins(magnitude: Float64) -> NDArray[np.intp]:
+    mag = np.where(np.isfinite(magnitude), magnitude, 20.0)
+    return np.clip(np.searchsorted(EDGES, mag, side="right") - 1, 0, _BINS - 1)
+
+
+def _look_up(table: Float64, mode: NDArray[Any], magnitude: Float64) -> Float64:
+    middle = 0.5 * (EDGES[1:] + EDGES[:-1])
+    mag = np.where(np.isfinite(magnitude), magnitude, 20.0)
+    each = np.stack([np.interp(mag, middle, row) for row in table])
+    return np.asarray(each[mode, np.arange(len(mag))])
+
+
+def fit_temperature(logit: Float64, mix: Float64, kind: NDArray[np.integer], magnitude: Float64) -> Float64:
+    """Temperatures by magnitude that make the likelihoods most probable, ``[bins]``.
+
+    Parameters
+    ----------
+    logit : float64 array ``[n, 3]``
+        Logarithms of likelihoods.
+    mix : float64 array ``[n, 3]``
+        Logarithm of the shares of the kinds in the sample.
+    kind : int array ``[n]``
+        The truth.
+    magnitude : float64 array ``[n]``
+        See `imcat.classify.photometry.Photometry.reference_magnitude`.
+    """
+    middle = 0.5 * (EDGES[1:] + EDGES[:-1])
+
+    def best(rows: NDArray[Any], weight: Float64) -> float:
+        def loss(log_t: float) -> float:
+            log = log_softmax(logit[rows] / np.exp(log_t) + mix[rows], axis=1)
+            # A weak prior keeps empty ends near 1.
+            return float(-(weight * log[np.arange(len(rows)), kind[rows]]).sum() + 5 * log_t**2)
+
+        return float(np.exp(minimize_scalar(loss, bounds=(-1.5, 1.5), method="bounded").x))
+
+    out = np.ones(_BINS)
+    for k, at in enumerate(middle):
+        weight = np.exp(-0.5 * ((magnitude - at) / _WIDTH) ** 2)
+        rows = np.flatnonzero(weight > 0.01)
+        if len(rows) >= _LEAST:
+            out[k] = best(rows, weight[rows])
+    return out
+
+
+def fit_sets(probability: Float64, kind: NDArray[np.integer], magnitude: Float64) -> Float64:
+    """Thresholds of the sets of classes by magnitude, ``[bins]``: split conformal prediction.
+
+    The score of a source is the probability that its true class was given (Sadinle, Lei and Wasserman 2019, JASA 114,
+    223); with n sources in a bin the threshold is the ``floor((n + 1)(1 - coverage))``-th smallest.
+    """
+    score = probability[np.arange(len(kind)), kind]
+    bins = _bins(magnitude)
+
+    def threshold(values: Float64) -> float:
+        rank = int(np.floor((len(values) + 1) * (1 - COVERAGE)))
+        return float(np.sort(values)[rank - 1]) if rank >= 1 else 0.0
+
+    out = np.full(_BINS, threshold(score))
+    for k in range(_BINS):
+        own = score[bins == k]
+        if len(own) >= _LEAST:
+            out[k] = threshold(own)
+    return out
+
+
+def fit_levels(cumulative: Float64) -> Float64:
+    """True probabilities of `LEVELS`, from the stated probabilities of redshifts below the true ones, ``[n]``."""
+    if len(cumulative) < _LEAST:
+        return LEVELS.copy()
+    share = np.searchsorted(np.sort(cumulative), LEVELS, side="right") / len(cumulative)
+    share[0], share[-1] = 0.0, 1.0
+    return np.maximum.accumulate(share)
+
+
+def novelty_model(vector: Float64) -> tuple[Float64, Float64, Float64]:
+    """Mean, whitening and quantiles of the distances of vectors ``[n, width]``."""
+    mean = vector.mean(axis=0)
+    value, basis = np.linalg.eigh(np.cov(vector, rowvar=False) + 1e-4 * np.eye(vector.shape[1]))
+    whiten = basis / np.sqrt(np.maximum(value, 1e-4 * value.max()))
+    away = np.sqrt((((vector - mean) @ whiten) ** 2).mean(axis=1))
+    return mean, whiten, np.quantile(away, _QUANTILES)

@@ -1,0 +1,226 @@
+"""Answers of the trained classifier as columns of a catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit, log_softmax, softmax
+
+from imcat.classify.calibration import LEVELS
+from imcat.classify.densities import Densities
+from imcat.classify.network import MORPHOLOGIES, Answer, measured
+from imcat.classify.photometry import Photometry
+from imcat.classify.prior import MixByMagnitude
+from imcat.classify.trained import TrainedClassifier
+from imcat.errors import UsageError
+from imcat.simulate.sources import Kind
+from imcat.stamps import Stamps, band_conditions, compress
+
+__all__ = ["KINDS", "Prior", "classify", "look"]
+
+Float64 = NDArray[np.float64]
+
+#: Names of the classes, in the order of `imcat.simulate.sources.Kind`.
+KINDS = tuple(kind.name.lower() for kind in Kind)
+_BATCH = 1024
+_LOWER, _UPPER = 0.16, 0.84  # of the interval of a redshift
+_BOTH, _STAMP, _PHOTOMETRY = range(3)
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """Which mix of kinds a source comes from.
+
+    Attributes
+    ----------
+    name : str
+        One of `imcat.classify.settings.PRIORS`.
+    latitude : float64 array ``[n]`` or None
+        Galactic, degrees; None for the mean over the sky.
+    """
+
+    name: str = "sky"
+    latitude: Float64 | None = None
+
+    def shares(self, trained: TrainedClassifier, magnitude: Float64) -> Float64:
+        """Shares of star, galaxy, quasar, ``[n, 3]``."""
+        if self.name == "sky":
+            return trained.sky.shares(magnitude, self.latitude)
+        if self.name == "spectroscopic":
+            return trained.spectroscopic.shares(magnitude)
+        if self.name == "flat":
+            return MixByMagnitude.flat().shares(magnitude)
+        raise UsageError(f"there is no prior {self.name!r}; expected sky, flat or spectroscopic")
+
+
+def look(trained: TrainedClassifier, stamps: Stamps) -> NDArray[np.float32]:
+    """What the backbone sees in stamps, ``[n, vision]``."""
+    vision = trained.network.vision
+    out = np.zeros((len(stamps), vision.width), np.float32)
+    conditions = band_conditions(stamps)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        for rows in _batches(len(stamps)):
+            values = torch.from_numpy(compress(stamps.signal[rows]))
+            valid = torch.from_numpy(stamps.valid[rows].astype(np.float32))
+            out[rows] = vision(values, valid, torch.from_numpy(conditions[rows])).float().numpy()
+    return out
+
+
+def _batches(n: int) -> list[slice]:
+    return [slice(k, min(k + _BATCH, n)) for k in range(0, n, _BATCH)]
+
+
+def answer(
+    trained: TrainedClassifier,
+    photometry: Photometry,
+    vision: NDArray[np.float32] | None,
+    *,
+    spectroscopic: bool,
+) -> Answer:
+    """What the classifier says, as arrays on the CPU."""
+    n = len(photometry)
+    given = measured(photometry, spectroscopic)
+    seen = torch.zeros(n)
+    vectors = torch.zeros(n, trained.network.vision.width)
+    if vision is not None:
+        vectors = torch.from_numpy(vision)
+        seen = (vectors != 0).any(1).float()
+    parts = []
+    with torch.inference_mode():
+        for rows in _batches(n):
+            own = type(given)(**{k: v[rows] for k, v in vars(given).items()})
+            parts.append(trained.network.classifier(own, vectors[rows], seen[rows]))
+    return Answer(*(torch.cat([getattr(p, f) for p in parts]) for f in Answer.__dataclass_fields__))
+
+
+def classify(
+    trained: TrainedClassifier,
+    photometry: Photometry,
+    vision: NDArray[np.float32] | None = None,
+    prior: Prior | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Columns of classes, morphology and redshifts.
+
+    Parameters
+    ----------
+    trained : TrainedClassifier
+        Weights, priors, calibration.
+    photometry : Photometry
+        Of n sources; NaN where something is missing.
+    vision : float32 array ``[n, vision]``, optional
+        Of `look`; without it photometry alone is used.
+    prior : Prior, optional
+        Default: the sky's mix, averaged over the sky.
+
+    Returns
+    -------
+    dict of arrays ``[n]``
+        Sources without any photometry and without a stamp have NaN, and an empty class.
+    """
+    n = len(photometry)
+    prior = prior or Prior()
+    if n == 0:
+        return _columns_of_none()
+    said = answer(trained, photometry, vision, spectroscopic=prior.name == "spectroscopic")
+    magnitude = photometry.reference_magnitude()
+    bare = ~np.isfinite(magnitude)
+    blind = np.ones(n, bool) if vision is None else ~(vision != 0).any(axis=1)
+    mode = np.where(blind, _PHOTOMETRY, np.where(bare, _STAMP, _BOTH))
+    calibration = trained.calibration
+    likelihood = said.kind.numpy().astype(float) / calibration.temperatures(mode, magnitude)[:, None]
+    share = prior.shares(trained, magnitude)
+    probability = softmax(likelihood + np.log(share), axis=1)
+    nothing = blind & bare
+    probability[nothing] = np.nan
+    columns: dict[str, NDArray[Any]] = {f"p_{k}": probability[:, j] for j, k in enumerate(KINDS)}
+    best = np.where(nothing, -1, np.nan_to_num(probability).argmax(axis=1))
+    columns["class"] = np.array([*KINDS, ""])[best]
+    columns |= {
+        f"class_loglike_{k}": v for k, v in zip(KINDS, log_softmax(likelihood, axis=1).T, strict=True)
+    }
+    columns["class_set"] = _sets(probability, calibration.thresholds(mode, magnitude))
+    lens = said.lens.numpy().astype(float)
+    columns["p_lens"] = expit(lens + np.log(trained.sky.odds(magnitude)))
+    columns["lens_loglike"] = lens
+    columns |= _morphology(said, blind)
+    columns |= _redshifts(said, calibration.levels, mode, probability, best)
+    columns["unlike_training"] = calibration.novelty(said.vector.numpy().astype(float))
+    for name in ("p_lens", "lens_loglike", "unlike_training", *(f"class_loglike_{k}" for k in KINDS)):
+        columns[name] = np.where(nothing, np.nan, columns[name])
+    return columns
+
+
+def _columns_of_none() -> dict[str, NDArray[Any]]:
+    names = [f"p_{k}" for k in KINDS] + [f"class_loglike_{k}" for k in KINDS]
+    names += ["p_lens", "lens_loglike", "unlike_training", *(f"morph_{m}" for m in MORPHOLOGIES)]
+    names += [
+        "morph_bulge_fraction",
+        "morph_bulge_fraction_err",
+        "morph_sersic_index",
+        "morph_sersic_index_err",
+    ]
+    names += [
+        f"{z}{end}" for z in ("z_phot", "z_phot_galaxy", "z_phot_quasar") for end in ("", "_lower", "_upper")
+    ]
+    empty: dict[str, NDArray[Any]] = {name: np.zeros(0) for name in names}
+    return empty | {"class": np.zeros(0, "<U6"), "class_set": np.zeros(0, "<U24")}
+
+
+def _sets(probability: Float64, threshold: Float64) -> NDArray[np.str_]:
+    """Names of the classes whose probability reaches the threshold, joined by a comma; never none of them."""
+    inside = np.nan_to_num(probability) >= threshold[:, None]
+    known = np.asarray(np.isfinite(probability).all(axis=1))
+    inside |= known[:, None] & (probability == probability.max(axis=1, keepdims=True))
+    names = np.array([",".join(k for j, k in enumerate(KINDS) if code >> j & 1) for code in range(8)])
+    code = (inside * np.array([1, 2, 4])).sum(axis=1)
+    return np.where(known, names[code], "")
+
+
+def _morphology(said: Answer, blind: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    """Only of sources with a stamp: photometry alone does not show a shape."""
+    share = np.asarray(softmax(said.morphology.numpy().astype(float), axis=1))
+    columns: dict[str, NDArray[Any]] = {f"morph_{m}": share[:, k] for k, m in enumerate(MORPHOLOGIES)}
+    value, error = np.split(said.structure.numpy().astype(float), 2, axis=1)
+    error = np.exp(np.clip(error, -4, 4))
+    fraction = expit(value[:, 0])
+    columns["morph_bulge_fraction"] = fraction
+    columns["morph_bulge_fraction_err"] = fraction * (1 - fraction) * error[:, 0]
+    columns["morph_sersic_index"] = np.exp(value[:, 1])
+    columns["morph_sersic_index_err"] = np.exp(value[:, 1]) * error[:, 1]
+    return {name: np.where(blind, np.nan, values) for name, values in columns.items()}
+
+
+def _redshifts(
+    said: Answer, levels: Float64, mode: NDArray[Any], probability: Float64, best: NDArray[Any]
+) -> dict[str, NDArray[Any]]:
+    """Median of a galaxy's density, highest mode of a quasar's, 68 % intervals, and those of the likelier of both."""
+    columns: dict[str, NDArray[Any]] = {}
+    for k, kind in enumerate((Kind.GALAXY, Kind.QUASAR)):
+        density = Densities.of(said.redshift[:, k].numpy())
+        corrected = levels[mode, k]  # [n, levels]: what a stated level is in truth
+
+        def quantile(level: float, corrected: Float64 = corrected, density: Densities = density) -> Float64:
+            return density.quantile(_stated(corrected, level))
+
+        name = f"z_phot_{kind.name.lower()}"
+        columns[name] = quantile(0.5) if kind is Kind.GALAXY else density.mode()
+        columns[f"{name}_lower"], columns[f"{name}_upper"] = quantile(_LOWER), quantile(_UPPER)
+    quasar = np.nan_to_num(probability[:, Kind.QUASAR]) > np.nan_to_num(probability[:, Kind.GALAXY])
+    for end in ("", "_lower", "_upper"):
+        columns[f"z_phot{end}"] = np.where(
+            quasar, columns[f"z_phot_quasar{end}"], columns[f"z_phot_galaxy{end}"]
+        )
+    return {name: np.where(best < 0, np.nan, values) for name, values in columns.items()}
+
+
+def _stated(corrected: Float64, level: float) -> Float64:
+    """The stated level at which the true one is `level`, for each row of a table of levels."""
+    out = np.empty(len(corrected))
+    rows, which = np.unique(corrected, axis=0, return_inverse=True)
+    for k, row in enumerate(rows):
+        out[which.ravel() == k] = np.interp(level, row, LEVELS)
+    return out

@@ -1,0 +1,388 @@
+"""Training of the classifier, with the backbone, on simulated sources and on real tables at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from imcat.backbones.choice import BackboneSettings, build_backbone
+from imcat.classify.network import Answer, ClassifierSettings, Seeing, redshift_loss
+from imcat.errors import ConfigError
+from imcat.simulate.sources import Kind
+from imcat.train.classification_data import LabelledSet, Labels, TableSet, drop
+from imcat.train.loop import (
+    Average,
+    Log,
+    cosine_rate,
+    load_checkpoint,
+    parameter_groups,
+    save_checkpoint,
+    use_all_cores,
+)
+
+__all__ = ["ClassifierRecipe", "classification_loss", "train_classifier"]
+
+_CLIP = 1.0
+_JUDGED = 4096  # sources of each set
+
+
+@dataclass(frozen=True)
+class ClassifierRecipe:
+    """How the classifier is trained.
+
+    Attributes
+    ----------
+    name : str
+        Of the weights.
+    backbone : str
+        Weights to start from: a folder that holds them, or ``imcat`` for those that come with it; empty: none.
+    architecture : str
+        Without weights to start from: a name of `imcat.backbones.choice.BACKBONES`, or of a convolutional network of timm.
+    steps : int
+        Of the optimiser.
+    stamps, rows : int
+        Simulated sources and rows of real tables in each step.
+    rate, vision_rate, decay : float
+        Largest learning rates of the classifier and of the backbone, weight decay.
+    no_stamp, no_photometry : float
+        Shares of the simulated sources that lose their stamp, or their photometry.
+    width, depth, heads, components : int
+        Of the classifier (`imcat.classify.network.ClassifierSettings`).
+    tables : tuple of str
+        Real tables to train on, too (`imcat.train.spectroscopic.TABLES`).
+    seed : int
+        Of the order.
+    """
+
+    name: str = "classifier"
+    backbone: str = "imcat"
+    architecture: str = "vit"
+    steps: int = 6000
+    stamps: int = 128
+    rows: int = 512
+    rate: float = 1e-3
+    vision_rate: float = 3e-4
+    decay: float = 0.02
+    no_stamp: float = 0.3
+    no_photometry: float = 0.2
+    width: int = 128
+    depth: int = 3
+    heads: int = 4
+    components: int = 10
+    tables: tuple[str, ...] = ("sdss17", "dr7", "dr10", "quasars", "boss", "main", "ugriz", "2slaq", "vvds")
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.stamps, self.rows) < 1:
+            raise ConfigError("steps, stamps and rows: expected positive numbers")
+        if not 0 <= self.no_stamp + self.no_photometry <= 1:
+            raise ConfigError("no_stamp and no_photometry: expected shares whose sum is at most 1")
+
+    def smoke(self) -> ClassifierRecipe:
+        """The same, for a minute, without data that are not simulated."""
+        return replace(self, steps=4, stamps=16, rows=32, tables=(), backbone="", width=32, depth=1, heads=2)
+
+    def network(self, vision: int) -> ClassifierSettings:
+        """Size of the classifier behind a backbone of vectors of length `vision`."""
+        return ClassifierSettings(vision, self.width, self.depth, self.heads, self.components)
+
+
+def classification_loss(answer: Answer, labels: Labels) -> dict[str, Tensor]:
+    """Mean losses by head; heads without a label in the batch give none.
+
+    The class of a source follows from the likelihoods that the network gives, times the mix of the sample: so that
+    what is learned are likelihoods, whatever the sample.
+    """
+    losses: dict[str, Tensor] = {}
+    known = labels.kind >= 0
+    if known.any():
+        losses["kind"] = nn.functional.cross_entropy((answer.kind + labels.mix)[known], labels.kind[known])
+    tested = torch.isfinite(labels.lens)
+    if tested.any():
+        losses["lens"] = nn.functional.binary_cross_entropy_with_logits(
+            (answer.lens + labels.lens_mix)[tested], labels.lens[tested]
+        )
+    shaped = labels.morphology >= 0
+    if shaped.any():
+        losses["morphology"] = nn.functional.cross_entropy(
+            answer.morphology[shaped], labels.morphology[shaped]
+        )
+    built = torch.isfinite(labels.structure).all(1)
+    if built.any():
+        wanted = labels.structure[built].clone()
+        wanted[:, 0] = torch.logit(wanted[:, 0])
+        value, width = answer.structure[built, :2], answer.structure[built, 2:].clamp(-4, 4)
+        losses["structure"] = (0.5 * ((value - wanted) / width.exp()) ** 2 + width).mean()
+    for k, kind in enumerate((Kind.GALAXY, Kind.QUASAR)):
+        own = (labels.known == kind) & torch.isfinite(labels.redshift)
+        if own.any():
+            losses[f"redshift_{kind.name.lower()}"] = (
+                redshift_loss(answer.redshift[own, k], labels.redshift[own]).clamp_max(8.0).mean()
+            )
+    return losses
+
+
+_WEIGHTS = {
+    "kind": 1.0,
+    "lens": 1.0,
+    "morphology": 0.3,
+    "structure": 0.05,
+    "redshift_galaxy": 0.3,
+    "redshift_quasar": 0.3,
+}
+
+
+def train_classifier(
+    recipe: ClassifierRecipe,
+    backbone: BackboneSettings,
+    start: dict[str, Tensor] | None,
+    training: Sequence[LabelledSet],
+    validation: Sequence[LabelledSet],
+    tables: Sequence[TableSet],
+    checked: Sequence[TableSet],
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str | None = None,
+) -> Seeing:
+    """Train.
+
+    Parameters
+    ----------
+    recipe : ClassifierRecipe
+        How.
+    backbone : BackboneSettings
+        Which one.
+    start : dict of Tensor, optional
+        Weights of the backbone to start from.
+    training, validation : sequence of LabelledSet
+        Simulated sources of different tiles.
+    tables, checked : sequence of TableSet
+        Rows of real tables: train split, validation split.
+    out : path
+        Folder of log and checkpoint.
+    resume : bool
+        Go on from the checkpoint there.
+    device : str, optional
+        ``cpu`` or ``cuda``; default: a GPU where there is one.
+
+    Returns
+    -------
+    Seeing
+        With averaged weights, on the CPU.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    use_all_cores()
+    torch.manual_seed(recipe.seed)
+    width = build_backbone(backbone).width
+    network = Seeing(backbone, recipe.network(width)).to(place)
+    if start is not None:
+        network.vision.load_state_dict(start)
+    slow = parameter_groups(network.vision, recipe.decay)
+    fast = parameter_groups(network.classifier, recipe.decay)
+    optimiser = torch.optim.AdamW([*slow, *fast], lr=recipe.rate)
+    average, checkpoint, log = Average(network), out / "checkpoint.pt", Log(out / "log.jsonl")
+    begin = (
+        load_checkpoint(checkpoint, network, average, optimiser, place)
+        if resume and checkpoint.is_file()
+        else 0
+    )
+    rng = np.random.default_rng([recipe.seed, begin, 5])
+    every, total, seen = max(1, recipe.steps // 20), dict.fromkeys(_WEIGHTS, 0.0), 0
+    for step in range(begin, recipe.steps):
+        for k, group in enumerate(optimiser.param_groups):
+            highest = recipe.vision_rate if k < len(slow) else recipe.rate
+            group["lr"] = cosine_rate(highest, step, recipe.steps)
+        losses = _step(network, recipe, training, tables, rng, place)
+        loss = torch.stack([_WEIGHTS[name] * value for name, value in losses]).sum()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
+        optimiser.step()
+        average.update(network, step)
+        seen += 1
+        for name, value in losses:
+            total[name] += float(value.detach())
+        if (step + 1) % every == 0 or step + 1 == recipe.steps:
+            judged = Seeing(backbone, recipe.network(width)).to(place)
+            judged.load_state_dict(average.state)
+            log.write(
+                step + 1, {k: v / seen for k, v in total.items()} | judge(judged, validation, checked, place)
+            )
+            save_checkpoint(checkpoint, step + 1, network, average, optimiser)
+            total, seen = dict.fromkeys(_WEIGHTS, 0.0), 0
+    final = Seeing(backbone, recipe.network(width))
+    final.load_state_dict(average.state)
+    return final.eval()
+
+
+def _step(
+    network: Seeing,
+    recipe: ClassifierRecipe,
+    training: Sequence[LabelledSet],
+    tables: Sequence[TableSet],
+    rng: np.random.Generator,
+    place: torch.device,
+) -> list[tuple[str, Tensor]]:
+    """Losses of one step: a batch of simulated sources, and rows of the tables."""
+    out: list[tuple[str, Tensor]] = []
+    size = np.array([len(s) for s in training], float)
+    chosen = training[int(rng.choice(len(training), p=size / size.sum()))]
+    rows = rng.choice(len(chosen), min(recipe.stamps, len(chosen)), replace=False)
+    out += list(_simulated_losses(network, recipe, chosen, rows, rng, place).items())
+    if tables:
+        # The root of the size: small tables count for more than their rows, large ones for more than small.
+        weight = np.sqrt([float(len(t)) for t in tables])
+        share = weight / weight.sum()
+        for table, part in zip(tables, share, strict=True):
+            number = max(8, round(part * recipe.rows))
+            picked = torch.from_numpy(rng.choice(len(table), min(number, len(table)), replace=False))
+            out += [
+                (name, value * float(part))
+                for name, value in _table_losses(network, table, picked, rng, place).items()
+            ]
+    return out
+
+
+def _simulated_losses(
+    network: Seeing,
+    recipe: ClassifierRecipe,
+    chosen: LabelledSet,
+    rows: np.ndarray,
+    rng: np.random.Generator,
+    place: torch.device,
+) -> dict[str, Tensor]:
+    stamps = chosen.stamps.batch(rows, int(rng.integers(8)))
+    index = torch.from_numpy(rows)
+    fate = rng.random(len(rows))
+    blind = torch.from_numpy(fate < recipe.no_stamp)
+    photometry, kept = drop(
+        take(chosen.measured, index), rng, bands=0.35, kinds=0.3, errors=0.2, dust=0.4, all_of_it=0.0
+    )
+    bare = torch.from_numpy(fate > 1 - recipe.no_photometry)
+    photometry.mags[bare], photometry.extra[bare] = float("nan"), float("nan")
+    valid = stamps.valid * kept[..., None, None]
+    see = (~blind).nonzero()[:, 0]
+    vision = torch.zeros(len(rows), network.vision.width, device=place)
+    with torch.autocast(place.type, dtype=torch.bfloat16):
+        seen_vectors = network.vision(
+            stamps.values[see].to(place), valid[see].to(place), stamps.conditions[see].to(place)
+        )
+        vision = vision.index_copy(0, see.to(place), seen_vectors.float())
+        answer = network.classifier(photometry.to(place), vision, (~blind).float().to(place))
+    return classification_loss(answer, _to(chosen.labels.take(index), place))
+
+
+def _table_losses(
+    network: Seeing, table: TableSet, rows: Tensor, rng: np.random.Generator, place: torch.device
+) -> dict[str, Tensor]:
+    photometry, _ = drop(
+        take(table.measured, rows), rng, bands=0.1, kinds=0.15, errors=0.15, dust=0.0, all_of_it=0.0
+    )
+    n = len(rows)
+    blank = torch.zeros(n, network.vision.width, device=place)
+    with torch.autocast(place.type, dtype=torch.bfloat16):
+        answer = network.classifier(photometry.to(place), blank, torch.zeros(n, device=place))
+    return classification_loss(answer, _to(table.labels.take(rows), place))
+
+
+def take(photometry, rows: Tensor):  # type: ignore[no-untyped-def]
+    """Some of the sources."""
+    return type(photometry)(**{k: v[rows] for k, v in vars(photometry).items()})
+
+
+def _to(labels: Labels, place: torch.device) -> Labels:
+    return Labels(**{k: v.to(place) for k, v in vars(labels).items()})
+
+
+@torch.no_grad()
+def answers(
+    network: Seeing,
+    chosen: LabelledSet,
+    rows: np.ndarray,
+    place: torch.device,
+    *,
+    see: bool = True,
+    measure: bool = True,
+) -> Answer:
+    """Answers on simulated sources with stamp and photometry, or one of them."""
+    parts = []
+    for piece in np.array_split(rows, max(1, len(rows) // 1024)):
+        index = torch.from_numpy(piece)
+        photometry = take(chosen.measured, index)
+        if not measure:
+            photometry.mags[:], photometry.extra[:] = float("nan"), float("nan")
+        vision = torch.zeros(len(piece), network.vision.width, device=place)
+        if see:
+            s = chosen.stamps.batch(piece)
+            with torch.autocast(place.type, dtype=torch.bfloat16):
+                vision = network.vision(s.values.to(place), s.valid.to(place), s.conditions.to(place)).float()
+        seen = torch.full((len(piece),), float(see), device=place)
+        parts.append(network.classifier(photometry.to(place), vision, seen))
+    return Answer(*(torch.cat([getattr(p, f) for p in parts]).cpu() for f in Answer.__dataclass_fields__))
+
+
+def judge(
+    network: Seeing, validation: Sequence[LabelledSet], checked: Sequence[TableSet], place: torch.device
+) -> dict[str, float]:
+    """Figures by which a training is followed: accuracies, and scatter of the redshifts."""
+    network.eval()
+    found: dict[str, float] = {}
+    for chosen in validation:
+        rows = np.arange(min(_JUDGED, len(chosen)))
+        label = chosen.labels.take(torch.from_numpy(rows))
+        name = f"{len(chosen.photometry.wavelength)}b"
+        for mode, see, measure in (("", True, True), ("_image", True, False), ("_photometry", False, True)):
+            answer = answers(network, chosen, rows, place, see=see, measure=measure)
+            right = (answer.kind + label.mix).argmax(1) == label.kind
+            found[f"{name}_kind{mode}"] = float(right.float().mean())
+            if not mode:
+                shape = label.kind == Kind.GALAXY
+                found[f"{name}_morphology"] = float(
+                    (answer.morphology.argmax(1) == label.morphology)[shape].float().mean()
+                )
+                found[f"{name}_lens_auc"] = _auc(answer.lens.numpy(), label.lens.numpy() > 0.5)
+                found[f"{name}_z"] = _scatter(answer, label)
+    for table in checked:
+        with torch.no_grad():
+            n = len(table)
+            answer = network.classifier(
+                table.measured.to(place),
+                torch.zeros(n, network.vision.width, device=place),
+                torch.zeros(n, device=place),
+            )
+            answer = Answer(*(getattr(answer, f).cpu() for f in Answer.__dataclass_fields__))
+        if (table.labels.kind >= 0).all():
+            right = (answer.kind + table.labels.mix).argmax(1) == table.labels.kind
+            found[f"{table.name}_kind"] = float(right.float().mean())
+        if torch.isfinite(table.labels.redshift).any() and table.name != "dr10":
+            found[f"{table.name}_z"] = _scatter(answer, table.labels)
+    return found
+
+
+def _scatter(answer: Answer, labels: Labels) -> float:
+    """Robust scatter of (z_phot - z) / (1 + z) of galaxies, or of quasars where there are no galaxies."""
+    kind = Kind.GALAXY if (labels.known == Kind.GALAXY).any() else Kind.QUASAR
+    own = (labels.known == kind) & torch.isfinite(labels.redshift)
+    from imcat.classify.densities import Densities
+
+    density = Densities.of(answer.redshift[own, 0 if kind == Kind.GALAXY else 1].numpy())
+    z = labels.redshift[own].numpy()
+    point = density.quantile(0.5) if kind == Kind.GALAXY else density.mode()
+    dz = (point - z) / (1 + z)
+    return float(1.4826 * np.median(np.abs(dz - np.median(dz))))
+
+
+def _auc(score: np.ndarray, positive: np.ndarray) -> float:
+    from scipy.stats import rankdata
+
+    n, m = int(positive.sum()), int((~positive).sum())
+    if not n or not m:
+        return float("nan")
+    return float((rankdata(score)[positive].sum() - n * (n + 1) / 2) / (n * m))

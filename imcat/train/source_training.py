@@ -1,0 +1,175 @@
+"""Pre-training and training of the classifier as `imcat train` runs them: samples, training, weights and card."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from imcat.backbones.choice import BackboneSettings, named_backbone, to_card
+from imcat.backbones.files import BACKBONE_FORMAT, load_backbone
+from imcat.catalogue.files import atomic_path
+from imcat.errors import ConfigError, InputError
+from imcat.simulate.population_tables import data_folder
+from imcat.simulate.split import Split
+from imcat.stamps import StampSettings
+from imcat.train.card_text import card_text
+from imcat.train.classification import ClassifierRecipe, train_classifier
+from imcat.train.classification_card import write_classifier
+from imcat.train.classification_data import TableSet, simulated_sets, table_set
+from imcat.train.pretrain import PretrainRecipe, pretrain
+from imcat.train.source_samples import (
+    SampleSettings,
+    build_samples,
+    read_sample,
+    real_samples,
+)
+from imcat.train.spectroscopic import TABLES, read_table
+from imcat.train.stamp_sets import StampSet
+
+__all__ = ["run_classification", "run_pretraining"]
+
+_EVERY = 10  # one tile of so many judges, and does not train
+
+
+def run_pretraining(
+    recipe: PretrainRecipe,
+    skies: Sequence[SampleSettings],
+    folder: Path,
+    *,
+    workers: int = 1,
+    resume: bool = False,
+) -> Path:
+    """Pre-train a backbone and write it.
+
+    Parameters
+    ----------
+    recipe : PretrainRecipe
+        How.
+    skies : sequence of SampleSettings
+        Simulated tiles.
+    folder : path
+        For log, checkpoint, weights and card.
+    workers : int
+        Processes that simulate.
+    resume : bool
+        Go on from the checkpoint there.
+
+    Returns
+    -------
+    path
+        Of the card.
+    """
+    from safetensors.torch import save
+
+    stamps = StampSettings(size=recipe.size)
+    training, validation = _paths(skies, folder.parent / "sources", stamps, workers)
+    real = real_samples(recipe.real, folder.parent / "sources", stamps)
+    network = pretrain(
+        recipe,
+        StampSet.gather([read_sample(p) for p in [*training, *real]]),
+        StampSet.gather([read_sample(p) for p in validation]),
+        folder,
+        resume=resume,
+    )
+    data = save({k: v.contiguous() for k, v in network.encoder.state_dict().items()})  # type: ignore[union-attr,operator]
+    card = {
+        "format": BACKBONE_FORMAT,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "description": "vision transformer for stamps in any bands, pre-trained without labels",
+        "licence": "BSD-3-Clause",
+        "method": recipe.method,
+        "data": f"stamps of {len(training)} simulated and {len(real)} real tiles",
+        **to_card(recipe.vit),
+        "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
+        "samples": [asdict(s) for s in skies],
+    }
+    with atomic_path(folder / f"{recipe.name}.safetensors") as temporary:
+        temporary.write_bytes(data)
+    with atomic_path(folder / f"{recipe.name}.toml") as temporary:
+        temporary.write_text(card_text(card), encoding="utf-8")
+    return folder / f"{recipe.name}.toml"
+
+
+def run_classification(
+    recipe: ClassifierRecipe,
+    skies: Sequence[SampleSettings],
+    folder: Path,
+    *,
+    workers: int = 1,
+    resume: bool = False,
+) -> Path:
+    """Train a classifier, calibrate it and write it.
+
+    Parameters
+    ----------
+    recipe : ClassifierRecipe
+        How.
+    skies, folder, workers, resume
+        As for `run_pretraining`.
+
+    Returns
+    -------
+    path
+        Of the card.
+    """
+    backbone, start = _backbone(recipe)
+    training, validation = _paths(
+        skies, folder.parent / "sources", StampSettings(size=backbone.size), workers
+    )
+    learned = simulated_sets([read_sample(p) for p in training])
+    judged = simulated_sets([read_sample(p) for p in validation])
+    tables, checked = _tables(recipe.tables)
+    network = train_classifier(
+        recipe, backbone, start, learned, judged, tables, checked, folder, resume=resume
+    )
+    lenses = np.concatenate([s.true_magnitude[s.labels.lens.numpy() > 0.5] for s in learned])
+    return write_classifier(network, recipe, judged, tables, lenses, [asdict(s) for s in skies], folder)
+
+
+def _paths(
+    skies: Sequence[SampleSettings], folder: Path, stamps: StampSettings, workers: int
+) -> tuple[list[Path], list[Path]]:
+    """Files of samples for training and for judging, simulated where they are missing."""
+    training: list[Path] = []
+    validation: list[Path] = []
+    for sky in skies:
+        paths = list(build_samples(folder, sky, stamps, workers))
+        held = paths[_EVERY - 1 :: _EVERY] or paths[-1:]
+        validation += held
+        training += [p for p in paths if p not in held] or paths
+    return training, validation
+
+
+def _backbone(recipe: ClassifierRecipe) -> tuple[BackboneSettings, dict[str, Tensor] | None]:
+    if not recipe.backbone:
+        return named_backbone(recipe.architecture), None
+    network = load_backbone(*_named(recipe.backbone))
+    return network.settings, network.state_dict()
+
+
+def _named(place: str) -> tuple[str, str | None]:
+    """Name and folder of a backbone."""
+    if place == "imcat":
+        return "backbone", None
+    found = sorted(Path(place).glob("*.safetensors"))
+    if not found:
+        raise InputError("there is no backbone", path=place, expected="a folder that imcat train wrote")
+    return found[0].stem, place
+
+
+def _tables(names: Sequence[str]) -> tuple[list[TableSet], list[TableSet]]:
+    """Train and validation rows of real tables."""
+    wrong = [name for name in names if name not in TABLES]
+    if wrong:
+        raise ConfigError(f"classification.tables names {wrong[0]!r}; expected some of {', '.join(TABLES)}")
+    training, checked = [], []
+    for name in names:
+        table = read_table(name, data_folder())
+        training.append(table_set(table.take(table.split == Split.TRAIN)))
+        checked.append(table_set(table.take(table.split == Split.VALIDATION)))
+    return training, checked
