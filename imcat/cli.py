@@ -210,7 +210,12 @@ def measure(tile: str, positions: str, out: str, config_file: str | None) -> int
     type=click.Choice(["sky", "flat", "spectroscopic"]),
     help="Mix of stars, galaxies and quasars that class probabilities are for (default: sky).",
 )
-def classify(table: str, out: str, filters: str | None, prior: str | None) -> int:
+@click.option(
+    "--model",
+    metavar="CARD.toml",
+    help="A card that imcat train wrote of your own classes; TABLE may then be an NPZ file with stamps.",
+)
+def classify(table: str, out: str, filters: str | None, prior: str | None, model: str | None) -> int:
     """Classify the sources of a table by their magnitudes.
 
     TABLE is FITS, VOTable, ECSV, CSV or Parquet with columns r_mag, r_mag_err and so on (AB, total or model), or with
@@ -218,14 +223,19 @@ def classify(table: str, out: str, filters: str | None, prior: str | None) -> in
     columns are kept.
     """
     _single_threaded_libraries()
-    from imcat.scale.classified import run_classify
+    from imcat.scale.classified import classify_with, run_classify
 
-    summary = run_classify(table, out, filters, prior)
+    if model is not None and prior is not None:
+        raise UsageError("--prior is for imcat's own classes; expected it without --model")
+    summary = (
+        run_classify(table, out, filters, prior)
+        if model is None
+        else classify_with(table, out, model, filters)
+    )
     for warning in summary.warnings:
         click.echo(f"warning: {warning}", err=True)
-    click.echo(
-        f"{summary.classified} of {summary.rows} rows classified by {', '.join(summary.bands)}; written to {out}"
-    )
+    seen = f" by {', '.join(summary.bands)}" if summary.bands else ""
+    click.echo(f"{summary.classified} of {summary.rows} rows classified{seen}; written to {out}")
     return 0
 
 

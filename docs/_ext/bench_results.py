@@ -45,7 +45,7 @@ def read_results(root: Path = ROOT) -> list[Result]:
         history = json.loads(path.read_text(encoding="utf-8"))
         entry = ([e for e in history if not e.get("quick")] or history)[-1]
         tables = {
-            key: {name: _flat(row) for name, row in value.items()}
+            key: {name: _flat(row) for name, row in value.items() if isinstance(row, dict)}
             for key, value in entry.items()
             if _is_table(value)
         }
@@ -62,7 +62,10 @@ def number(value: Any) -> str:
 
 
 def _is_table(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and all(isinstance(row, dict) for row in value.values())
+    if not isinstance(value, dict):
+        return False
+    rows = [row for key, row in value.items() if key != "verdicts"]
+    return bool(rows) and all(isinstance(row, dict) for row in rows)
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What turns the network's answers into probabilities that hold: fitted on simulated sources it never saw.
 
-Three modes are calibrated apart: stamp and photometry, stamp alone, photometry alone; each by magnitude.
+Four modes are calibrated apart, each by magnitude: stamp and photometry, stamp alone, photometry alone, and photometry
+of sources that spectroscopic surveys chose; the last on real tables.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = [
 Float64 = NDArray[np.float64]
 
 #: What the classifier may have of a source, in the order of the calibration's first axis.
-MODES = ("both", "stamp", "photometry")
+MODES = ("both", "stamp", "photometry", "spectroscopic")
 #: Share of the sources whose set of classes holds the true one.
 COVERAGE = 0.9
 #: Stated probabilities at which the cumulative redshift densities are corrected.
@@ -70,7 +71,7 @@ class Calibration:
     def none(width: int) -> Calibration:
         """No correction."""
         return Calibration(
-            np.ones((3, _BINS)), np.full((3, _BINS), 0.1), np.broadcast_to(LEVELS, (3, 2, LEVELS.size)).copy(),
+            np.ones((4, _BINS)), np.full((4, _BINS), 0.1), np.broadcast_to(LEVELS, (4, 2, LEVELS.size)).copy(),
             np.zeros(width), np.eye(width), _QUANTILES * 10,
         )  # fmt: skip
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imcat.catalogue.user_tables import check_format, numbers, read_table, write_table
 from imcat.config import Config
 from imcat.errors import InputError, UsageError
 from imcat.measure.forced import GivenShapes
 from imcat.measure.model_columns import MODEL_NAMES
 from imcat.measure.models import Shape
-from imcat.scale.tables import check_format, numbers, read_table, write_table
 from imcat.schema import Schema
 
 __all__ = ["ForcedSummary", "run_forced"]

@@ -1,11 +1,45 @@
-"""Cards as text."""
+"""Weights and their cards as files."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
-__all__ = ["card_text"]
+from imcat.catalogue.files import atomic_path
+
+__all__ = ["card_text", "write_with_card"]
+
+
+def write_with_card(folder: Path, name: str, data: bytes, version: int, values: dict[str, Any]) -> Path:
+    """Write ``NAME.safetensors`` and its card, each aside and renamed.
+
+    Parameters
+    ----------
+    folder : path
+        Where both go; it is made.
+    name : str
+        Of the model.
+    data : bytes
+        The weights.
+    version : int
+        Of their format.
+    values : dict
+        What the card says beside the format and the checksum.
+
+    Returns
+    -------
+    path
+        Of the card.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    card = {"format": version, "sha256": hashlib.sha256(data).hexdigest(), **values}
+    with atomic_path(folder / f"{name}.safetensors") as temporary:
+        temporary.write_bytes(data)
+    with atomic_path(folder / f"{name}.toml") as temporary:
+        temporary.write_text(card_text(card), encoding="utf-8")
+    return folder / f"{name}.toml"
 
 
 def card_text(values: dict[str, Any]) -> str:

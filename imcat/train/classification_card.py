@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from scipy.special import softmax
 
-from imcat.catalogue.files import atomic_path
 from imcat.classify.calibration import (
+    COVERAGE,
     Calibration,
     fit_levels,
     fit_sets,
@@ -28,9 +27,9 @@ from imcat.classify.prior import EDGES, MixByMagnitude
 from imcat.classify.trained import FORMAT, TrainedClassifier
 from imcat.simulate.population import Population
 from imcat.simulate.sources import Kind
-from imcat.train.card_text import card_text
-from imcat.train.classification import ClassifierRecipe, answers
-from imcat.train.classification_data import LabelledSet, TableSet
+from imcat.train.card_text import write_with_card
+from imcat.train.classification import ClassifierRecipe, answers, table_answers
+from imcat.train.classification_data import LabelledSet, Labels, TableSet
 from imcat.train.sky_mix import sky_mix
 
 __all__ = ["calibrate", "write_classifier"]
@@ -40,6 +39,7 @@ _MODES = (
     (True, False),
     (False, True),
 )  # stamp, photometry: as `imcat.classify.calibration.MODES`
+_CPU = torch.device("cpu")
 _WAVELENGTHS = (2500.0, 10500.0)
 _FAILURES = (
     "quasars and stars of the same colours are told apart only where the colours differ: worst at z = 2.5 to 3",
@@ -49,47 +49,71 @@ _FAILURES = (
 )
 
 
-def calibrate(network: Seeing, sets: Sequence[LabelledSet]) -> Calibration:
-    """Fit what makes the answers probabilities, on simulated sources of tiles that training did not see.
+def calibrate(network: Seeing, sets: Sequence[LabelledSet], tables: Sequence[TableSet]) -> Calibration:
+    """Fit what makes the answers probabilities, on sources that training did not see.
 
     Parameters
     ----------
     network : Seeing
         Trained.
     sets : sequence of LabelledSet
-        One for each list of bands.
+        Simulated, one for each list of bands.
+    tables : sequence of TableSet
+        Validation rows of real tables; without any, what holds for photometry alone stands for them.
     """
-    temperature, threshold, levels = [], [], []
-    place, vector = torch.device("cpu"), np.zeros((0, 1))
+    found, vector = [], np.zeros((0, 1))
     for see, measure in _MODES:
-        said = [answers(network, s, np.arange(len(s)), place, see=see, measure=measure) for s in sets]
-        kind = np.concatenate([s.labels.kind.numpy() for s in sets])
-        mix = np.concatenate([s.labels.mix.numpy().astype(float) for s in sets])
-        magnitude = np.concatenate([s.magnitude for s in sets])
-        if not measure:
-            magnitude = np.full_like(magnitude, np.nan)
-        logit = np.concatenate([a.kind.numpy().astype(float) for a in said])
-        own = fit_temperature(logit, mix, kind, np.nan_to_num(magnitude, nan=20.0))
-        temperature.append(own)
-        middle = 0.5 * (EDGES[1:] + EDGES[:-1])
-        scale = np.interp(np.nan_to_num(magnitude, nan=20.0), middle, own)[:, None]
-        threshold.append(fit_sets(softmax(logit / scale + mix, axis=1), kind, magnitude))
-        levels.append(_levels(said, sets))
+        said = [answers(network, s, np.arange(len(s)), _CPU, see=see, measure=measure) for s in sets]
+        found.append(_fit(said, [s.labels for s in sets], [s.magnitude for s in sets], by_magnitude=measure))
         if see and measure:
             vector = np.concatenate([a.vector.numpy().astype(float) for a in said])
+    real = [table_answers(network, t, _CPU) for t in tables]
+    if tables:
+        magnitudes = [t.photometry.reference_magnitude() for t in tables]
+        found.append(_fit(real, [t.labels for t in tables], magnitudes, by_magnitude=True))
+        vector = np.concatenate([vector, *(a.vector.numpy().astype(float) for a in real)])
+    else:
+        found.append(found[-1])
     mean, whiten, distance = novelty_model(vector)
-    return Calibration(np.stack(temperature), np.stack(threshold), np.stack(levels), mean, whiten, distance)
+    temperature, threshold, levels = (np.stack(part) for part in zip(*found, strict=True))
+    return Calibration(temperature, threshold, levels, mean, whiten, distance)
 
 
-def _levels(said: Sequence[Answer], sets: Sequence[LabelledSet]) -> NDArray[np.float64]:
+def _fit(
+    said: Sequence[Answer],
+    labels: Sequence[Labels],
+    magnitudes: Sequence[NDArray[np.float64]],
+    *,
+    by_magnitude: bool,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Temperatures, thresholds and levels of one mode."""
+    kind = np.concatenate([own.kind.numpy() for own in labels])
+    mix = np.concatenate([own.mix.numpy().astype(float) for own in labels])
+    logit = np.concatenate([a.kind.numpy().astype(float) for a in said])
+    magnitude = np.concatenate(magnitudes)
+    if not by_magnitude:
+        magnitude = np.full_like(magnitude, np.nan)
+    levels = _levels(said, labels)
+    told = kind >= 0
+    if not told.any():
+        return np.ones(EDGES.size - 1), np.full(EDGES.size - 1, 1 - COVERAGE), levels
+    kind, mix, logit, magnitude = kind[told], mix[told], logit[told], magnitude[told]
+    filled = np.nan_to_num(magnitude, nan=20.0)
+    temperature = fit_temperature(logit, mix, kind, filled)
+    middle = 0.5 * (EDGES[1:] + EDGES[:-1])
+    scale = np.interp(filled, middle, temperature)[:, None]
+    return temperature, fit_sets(softmax(logit / scale + mix, axis=1), kind, magnitude), levels
+
+
+def _levels(said: Sequence[Answer], labels: Sequence[Labels]) -> NDArray[np.float64]:
     """Corrections of the cumulative densities of galaxies and of quasars."""
     out = []
     for k, kind in enumerate((Kind.GALAXY, Kind.QUASAR)):
         values = []
-        for answer, chosen in zip(said, sets, strict=True):
-            own = ((chosen.labels.known == kind) & torch.isfinite(chosen.labels.redshift)).numpy()
+        for answer, label in zip(said, labels, strict=True):
+            own = ((label.known == kind) & torch.isfinite(label.redshift)).numpy()
             density = Densities.of(answer.redshift[:, k].numpy()[own])
-            values.append(density.cumulative(chosen.labels.redshift.numpy()[own].astype(float)))
+            values.append(density.cumulative(label.redshift.numpy()[own].astype(float)))
         out.append(fit_levels(np.concatenate(values)))
     return np.stack(out)
 
@@ -99,6 +123,7 @@ def write_classifier(
     recipe: ClassifierRecipe,
     sets: Sequence[LabelledSet],
     tables: Sequence[TableSet],
+    checked: Sequence[TableSet],
     lens_magnitude: NDArray[np.float64],
     samples: Sequence[dict[str, Any]],
     folder: Path,
@@ -115,6 +140,8 @@ def write_classifier(
         For the calibration.
     tables : sequence of TableSet
         Rows of real tables that it was trained on; that of ``sdss17`` gives the mix of spectroscopic surveys.
+    checked : sequence of TableSet
+        Validation rows of the same tables, for the calibration.
     lens_magnitude : float64 array
         Magnitudes in r of simulated lenses.
     samples : sequence of dict
@@ -129,11 +156,9 @@ def write_classifier(
     """
     mixed = next((t.mix for t in tables if t.name == "sdss17"), MixByMagnitude.flat())
     sky = sky_mix(Population.load(), lens_magnitude, np.random.default_rng(recipe.seed))
-    trained = TrainedClassifier(network, sky, mixed, calibrate(network, sets), _WAVELENGTHS, {})
+    trained = TrainedClassifier(network, sky, mixed, calibrate(network, sets, checked), _WAVELENGTHS, {})
     data = save(trained.arrays())
     card: dict[str, Any] = {
-        "format": FORMAT,
-        "sha256": hashlib.sha256(data).hexdigest(),
         "description": "star, galaxy or quasar; lens; morphology; redshifts: from stamps and photometry in any bands",
         "licence": "BSD-3-Clause",
         "wavelengths": list(_WAVELENGTHS),
@@ -148,10 +173,4 @@ def write_classifier(
         "recipe": asdict(recipe),
         "samples": list(samples),
     }
-    path = folder / f"{recipe.name}.toml"
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / f"{recipe.name}.safetensors") as temporary:
-        temporary.write_bytes(data)
-    with atomic_path(path) as temporary:
-        temporary.write_text(card_text(card), encoding="utf-8")
-    return path
+    return write_with_card(folder, recipe.name, data, FORMAT, card)

@@ -12,7 +12,8 @@ from imcat.errors import ConfigError, InputError
 __all__ = ["run_recipe"]
 
 _T = TypeVar("_T")
-_KINDS = ("detection", "pretraining", "classification")
+_KINDS = ("detection", "pretraining", "classification", "fine_tuning")
+_SIMULATED = ("pretraining", "classification")
 
 
 def run_recipe(
@@ -28,8 +29,9 @@ def run_recipe(
     Parameters
     ----------
     path : path
-        A TOML file with one of the tables ``detection``, ``pretraining`` and ``classification``; the latter two have
-        an array of tables ``samples`` besides (`imcat.train.source_samples.SampleSettings`).
+        A TOML file with one of the tables ``detection``, ``pretraining``, ``classification`` and ``fine_tuning``;
+        ``pretraining`` and ``classification`` have an array of tables ``samples`` besides
+        (`imcat.train.source_samples.SampleSettings`).
     out : path, optional
         Folder for log, checkpoints and weights; default: ``build/train`` and the network's name.
     smoke : bool
@@ -53,15 +55,17 @@ def run_recipe(
     """
     tables = _read(Path(path))
     named = [kind for kind in _KINDS if kind in tables]
-    allowed = {*named, "samples"} if named and named[0] != "detection" else set(named)
+    allowed = {*named, "samples"} if named and named[0] in _SIMULATED else set(named)
     if len(named) != 1 or set(tables) - allowed:
         raise ConfigError(
             f"{path}: tables {', '.join(sorted(tables)) or 'none'}; expected one of {', '.join(_KINDS)}, and samples for "
-            "the latter two"
+            f"{' and '.join(_SIMULATED)}"
         )
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in tables[named[0]].items()}
     if named[0] == "detection":
         return _detection(Path(path), values, out, smoke=smoke, resume=resume, workers=workers)
+    if named[0] == "fine_tuning":
+        return _fine_tuning(Path(path), values, out, smoke=smoke)
     return _sources(
         Path(path),
         named[0],
@@ -89,6 +93,15 @@ def _detection(
     folder = _folder(out, recipe.name)
     checkpoint = train_detection(recipe, folder, workers=workers, resume=resume)
     return write_weights(checkpoint, folder, workers=workers)
+
+
+def _fine_tuning(path: Path, values: dict[str, Any], out: str | Path | None, *, smoke: bool) -> Path:
+    from imcat.train.fine_tuning import FineTuneRecipe
+    from imcat.train.source_training import run_fine_tuning
+
+    recipe = _build(FineTuneRecipe, values, path, "fine_tuning")
+    recipe = recipe.smoke() if smoke else recipe
+    return run_fine_tuning(recipe, path.parent, _folder(out, recipe.name))
 
 
 def _sources(

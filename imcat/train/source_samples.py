@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from imcat.catalogue.fields import AB_FLUX
 from imcat.catalogue.files import atomic_path
 from imcat.config import Config
+from imcat.errors import ConfigError
 from imcat.evaluate.detection import match_lists
 from imcat.pipeline import process_tile
 from imcat.simulate.balanced import balanced_sources
 from imcat.simulate.population_tables import data_folder
 from imcat.simulate.scene import Models
 from imcat.simulate.settings import SimulateSettings
-from imcat.simulate.sources import Kind
+from imcat.simulate.sources import Kind, Sources
 from imcat.simulate.tiles import observe, simulate_tile
 from imcat.simulate.truth_columns import truth_columns
 from imcat.stamps import Stamps, StampSettings, compress, expand
@@ -72,6 +73,8 @@ class SampleSettings:
         Of the logarithm of their number with magnitude: bright galaxies are wide, and slow to fit.
     lenses, lookalikes : float
         On a square degree.
+    role : str
+        ``training``, or ``calibration``: only probabilities and intervals are fitted to these, no weights.
     fit_models : bool
         Whether PSF and model fluxes are measured: with the many exposures of CSST that takes most of the time.
     """
@@ -91,6 +94,11 @@ class SampleSettings:
     lenses: float = 3000.0
     lookalikes: float = 3000.0
     fit_models: bool = True
+    role: str = "training"
+
+    def __post_init__(self) -> None:
+        if self.role not in ("training", "calibration"):
+            raise ConfigError(f"samples.role is {self.role!r}; expected training or calibration")
 
     def smoke(self) -> SampleSettings:
         """The same, for a minute."""
@@ -99,7 +107,7 @@ class SampleSettings:
     @property
     def name(self) -> str:
         """Of the files: other settings, other files."""
-        plain = {k: v for k, v in asdict(self).items() if k not in ("tiles", "start")}
+        plain = {k: v for k, v in asdict(self).items() if k not in ("tiles", "start", "role")}
         text = repr(sorted(plain.items()))
         return f"{self.survey}-{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -165,7 +173,11 @@ def stamps_of(sample: SourceSample, rows: NDArray[np.int64]) -> Stamps:
 
 
 def simulated_sample(
-    settings: SampleSettings, index: int, models: Models, stamps: StampSettings
+    settings: SampleSettings,
+    index: int,
+    models: Models,
+    stamps: StampSettings,
+    added: Sources | None = None,
 ) -> SourceSample:
     """Simulate a tile, measure it, and keep what was found and is real.
 
@@ -179,6 +191,8 @@ def simulated_sample(
         Of the simulator.
     stamps : StampSettings
         Size of the stamps.
+    added : Sources, optional
+        In place of those that the settings ask for, beside the sky's own.
     """
     rng = np.random.default_rng([settings.seed, index, _SPAWN])
     sky = SimulateSettings(
@@ -191,10 +205,11 @@ def simulated_sample(
     )
     observation = observe(settings.survey, index, settings.seed, sky, (settings.height, settings.width))
     numbers = {Kind.STAR: settings.stars, Kind.GALAXY: settings.galaxies, Kind.QUASAR: settings.quasars}
-    added = balanced_sources(
-        models.population, rng, numbers, settings.bright, settings.faint, observation.latitude, observation.longitude,
-        settings.slope,
-    )  # fmt: skip
+    if added is None:
+        added = balanced_sources(
+            models.population, rng, numbers, settings.bright, settings.faint, observation.latitude,
+            observation.longitude, settings.slope,
+        )  # fmt: skip
     tile, scene = simulate_tile(observation, sky, models, settings.seed, index, added=added)
     truth = truth_columns(scene, observation, sky)
     return _sample(

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from imcat.backbones.choice import BackboneSettings, named_backbone, to_card
 from imcat.backbones.files import BACKBONE_FORMAT, load_backbone
-from imcat.catalogue.files import atomic_path
+from imcat.classify.network import ClassifierSettings
+from imcat.classify.own_classes import OWN_FORMAT, OwnHead
+from imcat.classify.trained import load_classifier
 from imcat.errors import ConfigError, InputError
 from imcat.simulate.population_tables import data_folder
 from imcat.simulate.split import Split
 from imcat.stamps import StampSettings
-from imcat.train.card_text import card_text
+from imcat.train.card_text import write_with_card
 from imcat.train.classification import ClassifierRecipe, train_classifier
 from imcat.train.classification_card import write_classifier
 from imcat.train.classification_data import TableSet, simulated_sets, table_set
+from imcat.train.fine_tuning import FineTuneRecipe, fine_tune, split_objects
+from imcat.train.own_data import read_rows, read_stamps
 from imcat.train.pretrain import PretrainRecipe, pretrain
 from imcat.train.source_samples import (
     SampleSettings,
@@ -31,7 +35,7 @@ from imcat.train.source_samples import (
 from imcat.train.spectroscopic import TABLES, read_table
 from imcat.train.stamp_sets import StampSet
 
-__all__ = ["run_classification", "run_pretraining"]
+__all__ = ["run_classification", "run_fine_tuning", "run_pretraining"]
 
 _EVERY = 10  # one tile of so many judges, and does not train
 
@@ -67,7 +71,7 @@ def run_pretraining(
     from safetensors.torch import save
 
     stamps = StampSettings(size=recipe.size)
-    training, validation = _paths(skies, folder.parent / "sources", stamps, workers)
+    training, validation, _ = _paths(skies, folder.parent / "sources", stamps, workers)
     real = real_samples(recipe.real, folder.parent / "sources", stamps)
     network = pretrain(
         recipe,
@@ -78,8 +82,6 @@ def run_pretraining(
     )
     data = save({k: v.contiguous() for k, v in network.encoder.state_dict().items()})  # type: ignore[union-attr,operator]
     card = {
-        "format": BACKBONE_FORMAT,
-        "sha256": hashlib.sha256(data).hexdigest(),
         "description": "vision transformer for stamps in any bands, pre-trained without labels",
         "licence": "BSD-3-Clause",
         "method": recipe.method,
@@ -88,11 +90,7 @@ def run_pretraining(
         "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
         "samples": [asdict(s) for s in skies],
     }
-    with atomic_path(folder / f"{recipe.name}.safetensors") as temporary:
-        temporary.write_bytes(data)
-    with atomic_path(folder / f"{recipe.name}.toml") as temporary:
-        temporary.write_text(card_text(card), encoding="utf-8")
-    return folder / f"{recipe.name}.toml"
+    return write_with_card(folder, recipe.name, data, BACKBONE_FORMAT, card)
 
 
 def run_classification(
@@ -118,7 +116,7 @@ def run_classification(
         Of the card.
     """
     backbone, start = _backbone(recipe)
-    training, validation = _paths(
+    training, validation, calibration = _paths(
         skies, folder.parent / "sources", StampSettings(size=backbone.size), workers
     )
     learned = simulated_sets([read_sample(p) for p in training])
@@ -128,24 +126,79 @@ def run_classification(
         recipe, backbone, start, learned, judged, tables, checked, folder, resume=resume
     )
     lenses = np.concatenate([s.true_magnitude[s.labels.lens.numpy() > 0.5] for s in learned])
-    return write_classifier(network, recipe, judged, tables, lenses, [asdict(s) for s in skies], folder)
+    del learned  # room for the sets to calibrate with
+    fitted = simulated_sets([read_sample(p) for p in [*validation, *calibration]]) if calibration else judged
+    return write_classifier(
+        network, recipe, fitted, tables, checked, lenses, [asdict(s) for s in skies], folder
+    )
+
+
+def run_fine_tuning(recipe: FineTuneRecipe, base: Path, folder: Path) -> Path:
+    """Learn a user's own classes and write the network.
+
+    Parameters
+    ----------
+    recipe : FineTuneRecipe
+        How.
+    base : path
+        Folder that the recipe's paths are relative to.
+    folder : path
+        For weights and card.
+
+    Returns
+    -------
+    path
+        Of the card.
+    """
+    from safetensors.torch import save
+
+    path = base / recipe.data
+    torch.manual_seed(recipe.seed)
+    if path.suffix.lower() == ".npz":
+        settings, start = _backbone(recipe)
+        own = read_stamps(path, recipe, settings)
+        network = OwnHead(settings, len(own.classes))
+        if start is not None:
+            network.body.load_state_dict(start)
+    else:
+        trained = load_classifier()
+        own = read_rows(path, recipe, trained.wavelengths)
+        network = OwnHead(trained.network.classifier.settings, len(own.classes))
+        if recipe.backbone:
+            network.body.load_state_dict(trained.network.classifier.state_dict())
+    rows, judged = split_objects(own.rows.label.numpy(), own.objects, recipe.validation, recipe.seed)
+    tuned = fine_tune(network, own.rows.take(rows), own.rows.take(judged), recipe)
+    body = tuned.network.body.settings
+    card = {
+        "classes": own.classes, "temperature": tuned.temperature, **own.card,
+        "rows": len(rows), "judged": len(judged), "epochs": len(tuned.history), "best_epoch": tuned.best + 1,
+        **{k: round(v, 4) for k, v in tuned.history[tuned.best].items()},
+        **({"classifier": asdict(body)} if isinstance(body, ClassifierSettings) else to_card(body)),
+        "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
+    }  # fmt: skip
+    data = save({k: v.contiguous() for k, v in tuned.network.state_dict().items()})
+    return write_with_card(folder, recipe.name, data, OWN_FORMAT, card)
 
 
 def _paths(
     skies: Sequence[SampleSettings], folder: Path, stamps: StampSettings, workers: int
-) -> tuple[list[Path], list[Path]]:
-    """Files of samples for training and for judging, simulated where they are missing."""
+) -> tuple[list[Path], list[Path], list[Path]]:
+    """Files of samples for training, judging and calibration, simulated where they are missing."""
+    calibration: list[Path] = []
     training: list[Path] = []
     validation: list[Path] = []
     for sky in skies:
         paths = list(build_samples(folder, sky, stamps, workers))
+        if sky.role == "calibration":
+            calibration += paths
+            continue
         held = paths[_EVERY - 1 :: _EVERY] or paths[-1:]
         validation += held
         training += [p for p in paths if p not in held] or paths
-    return training, validation
+    return training, validation, calibration
 
 
-def _backbone(recipe: ClassifierRecipe) -> tuple[BackboneSettings, dict[str, Tensor] | None]:
+def _backbone(recipe: ClassifierRecipe | FineTuneRecipe) -> tuple[BackboneSettings, dict[str, Tensor] | None]:
     if not recipe.backbone:
         return named_backbone(recipe.architecture), None
     network = load_backbone(*_named(recipe.backbone))

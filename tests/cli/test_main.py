@@ -30,7 +30,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory, write_tile: Callable[..., P
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    assert list(COMMANDS) == ["run", "measure", "classify", "train", "export", "query", "evaluate", "simulate"]
+    assert list(COMMANDS) == [
+        "run",
+        "measure",
+        "classify",
+        "train",
+        "export",
+        "query",
+        "evaluate",
+        "simulate",
+    ]
     assert all(f"  {name} " in printed for name in COMMANDS)
     for name in COMMANDS:
         assert main([name, "--help"]) == 0

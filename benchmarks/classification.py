@@ -1,0 +1,122 @@
+"""The classifier: real tables, simulated tiles, the independent simulator, few labels, lenses, speed, with baselines.
+
+``--parts`` names what is measured; results of parts measured before are kept beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from classification_labels import few_labels, star_galaxy_stamps
+from classification_lenses import lens_search
+from classification_real import independent, star_galaxy_field
+from classification_simulated import (
+    calibration,
+    classes,
+    csst_redshifts,
+    like_training,
+    rotations,
+    survey_set,
+    vision_speed,
+)
+from classification_tables import real_tables
+from common import RESULTS, arguments, print_header, save, scratch, verdict
+
+from imcat.classify.trained import load_classifier
+
+PARTS = (
+    "tables",
+    "field",
+    "classes",
+    "calibration",
+    "csst",
+    "independent",
+    "labels",
+    "stamps",
+    "lenses",
+    "speed",
+)
+_TRAINED_ON = {"sdss": 71, "csst": 72}  # seeds of the tiles of weights/recipes/classifier.toml
+_TEST = {"sdss": 908, "csst": 909}
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
+    parser.add_argument("--samples", type=Path, help="folder that keeps simulated samples from run to run")
+    parser.add_argument("--beit", help="folder with the backbone of weights/recipes/beit.toml, to compare")
+
+
+def main() -> None:
+    """Measure."""
+    options = arguments(str(__doc__), _options)
+    quick = options.quick
+    parts = options.parts.split(",")
+    result: dict[str, Any] = print_header("classification")
+    trained = load_classifier()
+    with scratch() as folder:
+        samples = options.samples or folder / "samples"
+        few = 1 if quick else 0
+
+        def training(survey: str) -> Any:
+            tiles = few or {"sdss": 12, "csst": 10}[survey]
+            return like_training(samples, survey, tiles, _TRAINED_ON[survey])
+
+        def test(survey: str) -> Any:
+            return like_training(samples, survey, few or {"sdss": 24, "csst": 8}[survey], _TEST[survey])
+
+        measure = {
+            "tables": lambda: real_tables(trained),
+            "field": star_galaxy_field,
+            "classes": lambda: classes(trained, survey_set(samples, few or 14), training("sdss")),
+            "calibration": lambda: {
+                "sdss": calibration(trained, test("sdss"), "sdss"),
+                "csst": calibration(trained, test("csst"), "csst"),
+                "rotations": rotations(trained, test("sdss")),
+            },
+            "csst": lambda: csst_redshifts(trained, test("csst"), training("csst")),
+            "independent": lambda: independent(folder),
+            "labels": lambda: few_labels(training("sdss"), test("sdss"), quick=quick, beit=options.beit),
+            "stamps": lambda: star_galaxy_stamps(quick=quick),
+            "lenses": lambda: lens_search(
+                {"sdss": 2000, "csst": 1000} if quick else {"sdss": 50_000, "csst": 50_000}
+            ),
+            "speed": lambda: _speed(vision_speed(trained, test("sdss"))),
+        }
+        for part in parts:
+            print(f"\n{part}", flush=True)
+            result[part] = measure[part]()
+    whole = _kept(quick) | result
+    verdicts = [v for part in PARTS if part in whole for v in _verdicts(whole[part])]
+    save("classification", whole | {"verdicts": verdicts}, quick=quick)
+
+
+def _verdicts(part: Any) -> list[dict[str, Any]]:
+    """Numbers beside their targets, of a part and of the parts in it."""
+    if not isinstance(part, dict):
+        return []
+    own = list(part.get("verdicts", []))
+    return own + [v for key, inner in part.items() if key != "verdicts" for v in _verdicts(inner)]
+
+
+def _speed(rate: float) -> dict[str, Any]:
+    print(f"   {rate:.0f} stamps of five bands a second through the backbone")
+    return {
+        "per_second": rate,
+        "verdicts": [verdict("stamps a second on all cores", rate, ">= 2000", rate >= 2000)],
+    }
+
+
+def _kept(quick: bool) -> dict[str, Any]:
+    """Results of parts that an earlier run of the same kind measured."""
+    path = RESULTS / "classification.json"
+    if not path.is_file():
+        return {}
+    earlier = [r for r in json.loads(path.read_text()) if r["quick"] == quick]
+    return {k: v for k, v in earlier[-1].items() if k in PARTS} if earlier else {}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""What pre-training is worth: few labels, simulated and real, with the backbone's weights and from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import data_dir, verdict
+from numpy.typing import NDArray
+from torch import nn
+
+from imcat.backbones.choice import build_backbone
+from imcat.backbones.cnn import CnnSettings
+from imcat.backbones.files import load_backbone
+from imcat.backbones.vit import Vit
+from imcat.classify.own_classes import OwnHead, stamp_tensors
+from imcat.simulate.sources import Kind
+from imcat.stamps import StampSettings
+from imcat.stamps.given import given_stamps, read_arrays, read_images
+from imcat.train.classification_data import LabelledSet
+from imcat.train.fine_tuning import FineTuneRecipe, Labelled, all_logits, fine_tune, split_objects
+
+SEEDS = 5
+SIMULATED = (100, 300, 1000, 3000)
+REAL = (100, 300, 1000)
+# Steps of training for a number of labels; the same with the weights and without.
+STEPS = {100: 120, 300: 200, 1000: 350, 3000: 600}
+_BATCH = 32
+_CPU = torch.device("cpu")
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A question with labelled stamps: what is drawn from for training, and what judges."""
+
+    name: str
+    rows: Labelled
+    test: Labelled
+    classes: int
+
+
+def morphology_task(
+    training: LabelledSet, test: LabelledSet, faintest: float = 19.5, number: int = 3000
+) -> Task:
+    """Morphology of simulated galaxies bright enough to show one; other tiles judge."""
+
+    def labelled(own: LabelledSet, most: int) -> Labelled:
+        galaxy = (own.labels.kind.numpy() == Kind.GALAXY) & (own.labels.morphology.numpy() >= 0)
+        rows = np.flatnonzero(galaxy & (own.true_magnitude < faintest))
+        rows = np.random.default_rng(3).permutation(rows)[:most]
+        batch = own.stamps.batch(rows)
+        return Labelled(
+            (batch.values, batch.valid, batch.conditions), own.labels.morphology[torch.from_numpy(rows)]
+        )
+
+    return Task("morphology", labelled(training, 20000), labelled(test, number), 8)
+
+
+def spiral_task(size: int) -> Task:
+    """Real SDSS galaxies that people called spiral, or not; one in five judges."""
+    path = data_dir() / "stamps" / "gz2_spiral_or_not.npz"
+    images = read_images(path, "rgb", 3)
+    label = read_arrays(path)["is_spiral"].astype(np.int64)
+    given = Labelled(
+        stamp_tensors(given_stamps(images, (7480.0, 6166.0, 4686.0), 0.396, size)), torch.from_numpy(label)
+    )
+    rows, test = split_objects(label, None, 0.2, 7)
+    return Task("gz2_spiral_or_not", given.take(rows), given.take(test), 2)
+
+
+def accuracy(network: OwnHead, task: Task, rows: Array, recipe: FineTuneRecipe) -> float:
+    """On the test stamps, after training on some of the others: nine tenths, the rest says when to stop."""
+    own = task.rows.take(rows)
+    first, held = (
+        split_objects(own.label.numpy(), None, 0.15, recipe.seed)
+        if _splittable(own)
+        else _plain_split(own, recipe.seed)
+    )
+    tuned = fine_tune(network, own.take(first), own.take(held), recipe)
+    with torch.no_grad():
+        said = all_logits(tuned.network, task.test, _CPU).argmax(1)
+    return float((said == task.test.label).float().mean())
+
+
+def _splittable(own: Labelled) -> bool:
+    return bool((torch.bincount(own.label)[own.label.unique()] >= 2).all())
+
+
+def _plain_split(own: Labelled, seed: int) -> tuple[Array, Array]:
+    order = np.random.default_rng(seed).permutation(len(own))
+    cut = max(1, round(0.15 * len(own)))
+    return order[cut:], order[:cut]
+
+
+def fresh(start: Vit | None, settings: Any, classes: int, seed: int) -> OwnHead:
+    """A network with the weights of a backbone, or without."""
+    torch.manual_seed(seed)
+    network = OwnHead(settings, classes)
+    if start is not None:
+        network.body.load_state_dict(start.state_dict())
+    return network
+
+
+def efficiency(
+    task: Task, numbers: Sequence[int], starts: dict[str, Vit | None], seeds: int
+) -> dict[str, Any]:
+    """Accuracy by number of labels, from each start."""
+    found: dict[str, Any] = {"test": len(task.test)}
+    settings = next(s for s in starts.values() if s is not None).settings
+    for number in numbers:
+        scores: dict[str, list[float]] = {name: [] for name in starts}
+        for seed in range(seeds):
+            rows = np.random.default_rng(seed).permutation(len(task.rows))[:number]
+            each = max(1, round(0.85 * number) // _BATCH)
+            epochs = max(1, round(STEPS[number] / each))
+            recipe = FineTuneRecipe(
+                epochs=epochs, patience=epochs, batch=_BATCH, seed=seed, class_weights=False
+            )
+            for name, start in starts.items():
+                network = fresh(start, settings, task.classes, seed)
+                own = recipe if start is not None else replace(recipe, body_rate=1.0)
+                scores[name].append(accuracy(network, task, rows, own))
+        found[str(number)] = {
+            name: {
+                "mean": float(np.mean(v)),
+                "spread": float(np.std(v, ddof=1)) if len(v) > 1 else 0.0,
+                "each": v,
+            }
+            for name, v in scores.items()
+        }
+        line = "   ".join(f"{name} {np.mean(v):.4f} ± {np.std(v):.4f}" for name, v in scores.items())
+        print(f"   {task.name} {number:5d} labels   {line}", flush=True)
+    return found
+
+
+def few_labels(
+    training: LabelledSet, test: LabelledSet, *, quick: bool, beit: str | None = None
+) -> dict[str, Any]:
+    """Both tasks, with what was aimed at."""
+    backbone = load_backbone()
+    assert isinstance(backbone, Vit)
+    starts: dict[str, Vit | None] = {"pre-trained": backbone, "from nothing": None}
+    if beit is not None:
+        other = load_backbone("beit", beit)
+        assert isinstance(other, Vit)
+        starts["beit"] = other
+    seeds = 1 if quick else SEEDS
+    out: dict[str, Any] = {}
+    tasks = [(morphology_task(training, test), SIMULATED), (spiral_task(backbone.settings.size), REAL)]
+    verdicts = []
+    for task, numbers in tasks:
+        found = efficiency(task, numbers, starts, seeds)
+        gain = {
+            n: 100 * (found[str(n)]["pre-trained"]["mean"] - found[str(n)]["from nothing"]["mean"])
+            for n in numbers
+        }
+        verdicts += [
+            verdict(
+                f"{task.name}: smallest gain of pre-training, points",
+                min(gain.values()),
+                "> 0",
+                min(gain.values()) > 0,
+            ),
+            verdict(f"{task.name}: gain at 300 labels, points", gain[300], ">= 5", gain[300] >= 5),
+        ]
+        out[task.name] = found
+    out["verdicts"] = verdicts
+    return out
+
+
+def star_galaxy_stamps(*, quick: bool) -> dict[str, Any]:
+    """Stars and galaxies of one band: the fine-tuned backbone against ResNet-18 that starts from nothing."""
+    path = data_dir() / "stamps" / "aries_star_galaxy.npz"
+    images = read_images(path, "image", 1)
+    label = read_arrays(path)["is_galaxy"].astype(np.int64)
+    rows, test = split_objects(label, None, 0.2, 11)
+    backbone = load_backbone()
+    found: dict[str, Any] = {"test": len(test)}
+    epochs = 2 if quick else 20
+    recipe = FineTuneRecipe(epochs=epochs, patience=6, class_weights=False)
+
+    def task(size: int) -> Task:
+        given = Labelled(stamp_tensors(given_stamps(images, (5500.0,), 0.7, size)), torch.from_numpy(label))
+        return Task("aries", given.take(rows), given.take(test), 2)
+
+    every = np.arange(len(rows))
+    seeds = 1 if quick else 3
+    ours, theirs = task(backbone.settings.size), task(64)
+    scores: dict[str, list[float]] = {"backbone": [], "resnet18": []}
+    for seed in range(seeds):
+        own = replace(recipe, seed=seed)
+        start = fresh(backbone, backbone.settings, 2, seed)  # type: ignore[arg-type]
+        scores["backbone"].append(accuracy(start, ours, every, own))
+        torch.manual_seed(seed)
+        plain = OwnHead(CnnSettings("resnet18", size=64), 2)
+        scores["resnet18"].append(accuracy(plain, theirs, every, replace(own, body_rate=1.0)))
+        print(
+            f"   aries seed {seed}: backbone {scores['backbone'][-1]:.4f}, ResNet-18 {scores['resnet18'][-1]:.4f}",
+            flush=True,
+        )
+    found |= {name: {"mean": float(np.mean(v)), "each": v} for name, v in scores.items()}
+    better = found["backbone"]["mean"] >= found["resnet18"]["mean"]
+    found["verdicts"] = [
+        verdict(
+            "aries: accuracy by fine-tuning",
+            found["backbone"]["mean"],
+            f">= {found['resnet18']['mean']:.4f}",
+            better,
+        )
+    ]
+    return found
+
+
+def parameters(module: nn.Module) -> int:
+    """Number of weights."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def describe(folder: Path | None = None) -> dict[str, int]:
+    """Sizes of the backbones, for the documentation."""
+    del folder
+    return {
+        name: parameters(build_backbone(settings))
+        for name, settings in (
+            ("vit", load_backbone().settings),
+            ("resnet18", CnnSettings("resnet18", size=StampSettings().size)),
+        )
+    }

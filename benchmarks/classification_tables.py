@@ -1,0 +1,233 @@
+"""The classifier on real tables, by photometry alone, against tuned gradient-boosted trees on the same rows and split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightgbm
+import numpy as np
+from common import data_dir, verdict
+from numpy.typing import NDArray
+from scipy.special import softmax
+from scipy.stats import binomtest, kstest
+
+from imcat.classify.calibration import COVERAGE, LEVELS
+from imcat.classify.densities import Densities
+from imcat.classify.photometry import Photometry
+from imcat.classify.predict import answer
+from imcat.classify.prior import MixByMagnitude
+from imcat.classify.trained import TrainedClassifier
+from imcat.simulate.sources import Kind
+from imcat.simulate.split import Split
+from imcat.train.fine_tuning import macro_f1
+from imcat.train.spectroscopic import SpectroscopicTable, read_table
+
+CLASSES = ("sdss17", "dr7", "dr10")
+REDSHIFTS = ("boss", "main", "ugriz", "quasars")
+DRAWS = 2000  # of a bootstrap
+TRIALS = 24  # settings of the trees that are tried
+_SPECTROSCOPIC = 3  # mode of the calibration
+
+Array = NDArray[Any]
+
+
+def features(p: Photometry) -> Array:
+    """What the trees get: every number that the classifier gets, and colours."""
+    total = p.total.astype(float)
+    colours = [total[:, k] - total[:, k + 1] for k in range(total.shape[1] - 1)]
+    wide = [total[:, 0] - total[:, k] for k in range(2, total.shape[1])]
+    more = [
+        p.total_err,
+        p.psf,
+        p.psf - p.total,
+        p.psf_err,
+        p.aperture,
+        p.aperture - p.total,
+        p.extinction,
+        p.extra,
+    ]
+    return np.concatenate(
+        [total, *(c[:, None] for c in [*colours, *wide]), *(np.asarray(m, float) for m in more)], 1
+    )
+
+
+def tuned_trees(
+    x: Array, y: Array, rows: Array, held: Array, seed: int, trials: int = TRIALS, **fixed: Any
+) -> Any:
+    """Trees whose settings did best on the validation rows, of `trials` drawn at random; stopped early."""
+    rng, best, found = np.random.default_rng(seed), np.inf, None
+    for _ in range(trials):
+        settings = {
+            "num_leaves": int(rng.choice([7, 15, 31, 63])), "learning_rate": float(rng.choice([0.03, 0.06, 0.1])),
+            "min_data_in_leaf": int(rng.choice([5, 10, 20, 40])), "feature_fraction": float(rng.uniform(0.5, 1)),
+            "bagging_fraction": float(rng.uniform(0.6, 1)), "bagging_freq": 1, "lambda_l2": float(10 ** rng.uniform(-3, 1)),
+            "max_bin": int(rng.choice([255, 511])), "verbose": -1, "num_threads": 2, "seed": seed,
+        }  # fmt: skip
+        model = lightgbm.train(
+            settings | fixed, lightgbm.Dataset(x[rows], y[rows]), 1500,
+            valid_sets=[lightgbm.Dataset(x[held], y[held])],
+            callbacks=[lightgbm.early_stopping(40, verbose=False)],
+        )  # fmt: skip
+        score = next(iter(model.best_score["valid_0"].values()))
+        if score < best:
+            best, found = score, model
+    return found
+
+
+def classifier_shares(trained: TrainedClassifier, table: SpectroscopicTable, mix: MixByMagnitude) -> Array:
+    """Probabilities for the mix of a table."""
+    said = answer(trained, table.photometry, None, spectroscopic=True)
+    magnitude = table.photometry.reference_magnitude()
+    mode = np.full(len(table), _SPECTROSCOPIC)
+    scaled = said.kind.numpy().astype(float) / trained.calibration.temperatures(mode, magnitude)[:, None]
+    return np.asarray(softmax(scaled + np.log(mix.shares(magnitude)), axis=1))
+
+
+def redshifts(trained: TrainedClassifier, photometry: Photometry, kind: Kind) -> tuple[Array, Densities]:
+    """Point redshifts and densities."""
+    said = answer(trained, photometry, None, spectroscopic=True)
+    density = Densities.of(said.redshift[:, 0 if kind is Kind.GALAXY else 1].numpy())
+    return (density.quantile(0.5) if kind is Kind.GALAXY else density.mode()), density
+
+
+def nmad(dz: Array) -> float:
+    """Robust scatter."""
+    return float(1.4826 * np.median(np.abs(dz - np.median(dz))))
+
+
+def paired(first: Array, second: Array, score: Callable[[Array], float], seed: int = 1) -> list[float]:
+    """95 % interval of the difference of a score of two lists over the same rows, by bootstrap."""
+    rng, n = np.random.default_rng(seed), len(first)
+    draws = (rng.integers(0, n, n) for _ in range(DRAWS))
+    return [
+        float(q) for q in np.quantile([score(first[d]) - score(second[d]) for d in draws], (0.025, 0.975))
+    ]
+
+
+def class_table(trained: TrainedClassifier, name: str) -> dict[str, Any]:
+    """Classes of a table's test rows."""
+    table = read_table(name, data_dir())
+    rows, held, test = (np.flatnonzero(table.split == s) for s in Split)
+    kind = table.kind.astype(int)
+    mag = table.photometry.reference_magnitude()
+    mix = MixByMagnitude.of_sample(mag[rows], kind[rows])
+    shares = classifier_shares(trained, table.take(test), mix)
+    x = features(table.photometry)
+    present = np.unique(kind)
+    trees = tuned_trees(
+        x, np.searchsorted(present, kind), rows, held, 1, objective="multiclass", num_class=len(present),
+        metric="multi_logloss",
+    )  # fmt: skip
+    theirs = present[np.asarray(trees.predict(x[test])).argmax(1)]
+    truth, ours = kind[test], shares.argmax(1)
+    right, also = ours == truth, theirs == truth
+    gained, lost = int((right & ~also).sum()), int((also & ~right).sum())
+    threshold = trained.calibration.thresholds(np.full(len(test), _SPECTROSCOPIC), mag[test])
+    inside = shares[np.arange(len(test)), truth] >= threshold
+    found = {
+        "test": len(test), "accuracy": float(right.mean()), "macro_f1": macro_f1(truth, ours, 3),
+        "trees_accuracy": float(also.mean()), "trees_macro_f1": macro_f1(truth, theirs, 3),
+        "difference": paired(right.astype(float), also.astype(float), lambda v: float(v.mean())),
+        "p": float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0,
+        "coverage": float(inside.mean()), "coverage_error": float(np.sqrt(COVERAGE * (1 - COVERAGE) / len(test))),
+        "calibration_error": calibration_error(shares, truth),
+        "confusion": [[int(((truth == a) & (ours == b)).sum()) for b in range(3)] for a in range(3)],
+    }  # fmt: skip
+    low, high = found["difference"]
+    print(
+        f"   {name:8s} {len(test):5d} rows  accuracy {found['accuracy']:.4f} macro-F1 {found['macro_f1']:.4f}   trees "
+        f"{found['trees_accuracy']:.4f} {found['trees_macro_f1']:.4f}   difference {100 * low:+.2f} to {100 * high:+.2f} "
+        f"points, p = {found['p']:.3g}   sets hold {found['coverage']:.3f}   calibration {found['calibration_error']:.4f}"
+    )
+    return found
+
+
+def calibration_error(shares: Array, truth: Array, bins: int = 15) -> float:
+    """Mean difference between the probability of the likeliest class and how often it is right, in equal bins."""
+    top, right = shares.max(1), shares.argmax(1) == truth
+    which = np.minimum((top * bins).astype(int), bins - 1)
+    count = np.bincount(which, minlength=bins)
+    gap = np.abs(np.bincount(which, top, bins) - np.bincount(which, right, bins))
+    return float(gap[count > 0].sum() / len(top))
+
+
+def redshift_table(trained: TrainedClassifier, name: str) -> dict[str, Any]:
+    """Redshifts of a table's test rows."""
+    table = read_table(name, data_dir())
+    kind = Kind.QUASAR if name == "quasars" else Kind.GALAXY
+    z = table.redshift.astype(float)
+    known = np.isfinite(z)
+    rows, held, test = (np.flatnonzero((table.split == s) & known) for s in Split)
+    point, density = redshifts(trained, table.photometry.take(test), kind)
+    x = features(table.photometry)
+    objective = {"objective": "regression_l1", "metric": "l1"}
+    trees = tuned_trees(x, np.log1p(z), rows, held, 1, **objective)
+    other = np.expm1(np.asarray(trees.predict(x[test])))
+    stated = density.cumulative(z[test])
+    levels = trained.calibration.levels[_SPECTROSCOPIC, 0 if kind is Kind.GALAXY else 1]
+    pit = np.interp(stated, LEVELS, levels)
+    ours, theirs = (point - z[test]) / (1 + z[test]), (other - z[test]) / (1 + z[test])
+    found: dict[str, Any] = {
+        "test": len(test), "coverage": float(((pit > 0.05) & (pit < 0.95)).mean()),
+        "pit_ks": float(kstest(pit, "uniform").statistic), "pit_p": float(kstest(pit, "uniform").pvalue),
+        "pit": [int(c) for c in np.histogram(pit, 20, (0, 1))[0]],
+        "z": [float(v) for v in z[test][:3000]], "z_phot": [round(float(v), 4) for v in point[:3000]],
+    }  # fmt: skip
+    for label, dz in (("", ours), ("trees_", theirs)):
+        found |= {
+            f"{label}nmad": nmad(dz),
+            f"{label}bias": float(np.median(dz)),
+            f"{label}beyond_0.05": float((np.abs(dz) > 0.05).mean()),
+            f"{label}beyond_0.15": float((np.abs(dz) > 0.15).mean()),
+        }
+    if kind is Kind.QUASAR:
+        near, near_trees = np.abs(point - z[test]) < 0.1, np.abs(other - z[test]) < 0.1
+        found |= {"within_0.1": float(near.mean()), "trees_within_0.1": float(near_trees.mean())}
+        found["difference"] = paired(near.astype(float), near_trees.astype(float), lambda v: float(v.mean()))
+        found["better"] = found["within_0.1"] > found["trees_within_0.1"]
+    else:
+        found["difference"] = paired(ours, theirs, nmad)
+        found["better"] = found["nmad"] < found["trees_nmad"]
+    score = (
+        f"within 0.1: {found['within_0.1']:.4f} ({found['trees_within_0.1']:.4f})   "
+        if kind is Kind.QUASAR
+        else ""
+    )
+    print(
+        f"   {name:8s} {len(test):5d} rows  NMAD {found['nmad']:.4f} (trees {found['trees_nmad']:.4f})   beyond 0.15: "
+        f"{found['beyond_0.15']:.4f} ({found['trees_beyond_0.15']:.4f})   {score}difference {found['difference'][0]:+.4f} to "
+        f"{found['difference'][1]:+.4f}   PIT KS {found['pit_ks']:.4f} p {found['pit_p']:.3f}   90 % hold "
+        f"{found['coverage']:.3f}"
+    )
+    return found
+
+
+def real_tables(trained: TrainedClassifier) -> dict[str, Any]:
+    """All tables, with what was aimed at."""
+    print("\n   classes of real tables, photometry alone, mix of each table")
+    out: dict[str, Any] = {name: class_table(trained, name) for name in CLASSES}
+    print("\n   redshifts of real tables, photometry alone")
+    out |= {name: redshift_table(trained, name) for name in REDSHIFTS}
+    out["verdicts"] = [
+        verdict(
+            "sdss17: not below the trees by more than 0.5 points", 100 * out["sdss17"]["difference"][0], "> -0.5",
+            out["sdss17"]["difference"][0] > -0.005,
+        ),
+        *(
+            verdict(
+                f"{n}: above the trees, p", out[n]["p"], "< 0.05",
+                out[n]["p"] < 0.05 and out[n]["accuracy"] > out[n]["trees_accuracy"],
+            )
+            for n in ("dr7", "dr10")
+        ),
+        *(verdict(f"{n}: redshifts better than the trees'", out[n]["nmad"], f"< {out[n]['trees_nmad']:.4f}", out[n]["better"])
+          for n in ("boss", "main", "ugriz")),
+        verdict(
+            "quasars within 0.1", out["quasars"]["within_0.1"], f"> {out['quasars']['trees_within_0.1']:.4f}",
+            out["quasars"]["better"],
+        ),
+        verdict("quasars: PIT KS", out["quasars"]["pit_ks"], "<= 0.02", out["quasars"]["pit_ks"] <= 0.02),
+        *(verdict(f"{n}: PIT p", out[n]["pit_p"], "> 0.01", out[n]["pit_p"] > 0.01) for n in ("boss", "main", "ugriz")),
+    ]  # fmt: skip
+    return out

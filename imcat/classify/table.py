@@ -1,0 +1,185 @@
+"""Tables of magnitudes, of users or of catalogues, as photometry."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imcat.catalogue.user_tables import numbers
+from imcat.classify.photometry import Photometry, soft_magnitude, table_photometry
+from imcat.errors import ConfigError, InputError
+from imcat.simulate.filters import FilterSet
+from imcat.surveys.extinction import band_extinction
+
+__all__ = ["TableMagnitudes", "read_magnitudes"]
+
+_SURVEYS = ("sdss", "csst")
+_BRIGHTEST, _FAINTEST = 5.0, 35.0  # magnitudes outside are marks for missing values
+_TOTALS = ("cmodel_flux", "model_flux", "kron_flux")
+_EXTRA = {
+    "petrosian_radius": "log_petrosian", "petrosian_r50": "log_r50", "half_light_radius": "log_half_light",
+    "model_radius": "log_radius",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class TableMagnitudes:
+    """What a table says of its sources.
+
+    Attributes
+    ----------
+    wavelengths : dict of str to float
+        Of the bands that are used, Å.
+    photometry : Photometry
+        A row for each of the table's.
+    warnings : tuple of str
+        What a user should know.
+    """
+
+    wavelengths: dict[str, float]
+    photometry: Photometry
+    warnings: tuple[str, ...]
+
+
+def read_magnitudes(
+    rows: Any, filters: str | None, limits: tuple[float, float], path: Path
+) -> TableMagnitudes:
+    """Magnitudes, dust and sizes of a table.
+
+    Parameters
+    ----------
+    rows : astropy.table.Table
+        With ``{b}_mag`` and optionally ``{b}_mag_err`` (AB), or the flux columns of a catalogue; optionally ``ebv``,
+        ``{b}_psf_mag`` and sizes of a catalogue.
+    filters : str or None
+        ``sdss``, ``csst``, or a TOML file with the effective wavelength of each band in angstrom; None: the survey
+        whose bands the table has.
+    limits : (float, float)
+        Wavelengths that can be used, Å.
+    path : path
+        Of the table, for messages.
+
+    Raises
+    ------
+    InputError
+        If there are no magnitudes.
+    ConfigError
+        If the filters are unknown.
+    """
+    waves, survey = _filters(filters, rows.colnames)
+    bands = [b for b in waves if _total(rows.colnames, b)]
+    if not bands:
+        raise InputError(
+            f"the table has no magnitudes of {', '.join(waves)} (it has {', '.join(rows.colnames[:8])})", path=path,
+            expected="columns such as r_mag, or r_model_flux of a catalogue",
+            hint="--filters names the bands of other cameras",
+        )  # fmt: skip
+    low, high = limits
+    outside = [b for b in bands if not low <= waves[b] <= high]
+    warnings = tuple(
+        f"band {b} at {waves[b]:g} angstrom lies outside {low:g} to {high:g}: it is not used" for b in outside
+    )
+    bands = [b for b in bands if b not in outside]
+    if not bands:
+        raise InputError(
+            "no band lies where the classifier was trained",
+            path=path,
+            expected=f"{low:g} to {high:g} angstrom",
+        )
+    photometry = _photometry(rows, bands, waves, survey, path)
+    return TableMagnitudes({b: waves[b] for b in bands}, photometry, warnings)
+
+
+def _filters(named: str | None, columns: list[str]) -> tuple[dict[str, float], str]:
+    """Wavelengths of the bands, and the survey whose they are."""
+    if named is None:
+        # The bands that only CSST has decide; ugriz alone is taken for SDSS.
+        named = "csst" if any(_total(columns, b) for b in ("nuv", "y")) else "sdss"
+    if named in _SURVEYS:
+        chosen = FilterSet.named(named)
+        return dict(zip(chosen.names, chosen.wavelengths.tolist(), strict=True)), named
+    try:
+        content = tomllib.loads(Path(named).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"--filters {named}: cannot be read ({error}); expected sdss, csst or a TOML file"
+        ) from None
+    content = content.get("filters", content)
+    waves = {str(k).lower(): v for k, v in content.items() if isinstance(v, int | float)}
+    if not waves or min(waves.values()) < 500:
+        raise ConfigError(
+            f"--filters {named}: expected lines such as r = 6166, effective wavelengths in angstrom"
+        )
+    return {k: float(v) for k, v in waves.items()}, "generic"
+
+
+def _total(columns: list[str], band: str) -> str | None:
+    """The column of a band's total."""
+    for name in (f"{band}_mag", *(f"{band}_{kind}" for kind in _TOTALS)):
+        if name in columns:
+            return name
+    return None
+
+
+def _photometry(rows: Any, bands: list[str], waves: dict[str, float], survey: str, path: Path) -> Photometry:
+    names = rows.colnames
+    totals, errors, psfs, apertures = [], [], [], []
+    missing = np.full(len(rows), np.nan)
+
+    def magnitudes(stem: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Magnitudes and errors of ``{stem}_mag`` or ``{stem}_flux``."""
+        for name, error in ((f"{stem}_mag", f"{stem}_mag_err"), (f"{stem}_flux", f"{stem}_flux_err")):
+            if name in names:
+                value = numbers(rows, name, path)
+                spread = numbers(rows, error, path) if error in names else missing
+                return _clean(value, spread) if name.endswith("_mag") else soft_magnitude(value, spread)
+        return missing, missing
+
+    for band in bands:
+        total = _total(names, band) or ""
+        mag, err = magnitudes(band if total == f"{band}_mag" else total.removesuffix("_flux"))
+        totals.append(mag)
+        errors.append(err)
+        psfs.append(magnitudes(f"{band}_psf")[0])
+        aperture = f"{band}_aper_flux_3"
+        apertures.append(
+            soft_magnitude(numbers(rows, aperture, path), numbers(rows, f"{aperture}_err", path))[0]
+            if aperture in names and f"{aperture}_err" in names
+            else missing
+        )
+    extra = {}
+    for name, own in _EXTRA.items():
+        if name in names:
+            value = numbers(rows, name, path)
+            extra[own] = np.log(np.where(value > 0, value, np.nan))
+    if "petrosian_r90" in names and "petrosian_r50" in names:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = numbers(rows, "petrosian_r90", path) / numbers(rows, "petrosian_r50", path)
+        extra["concentration"] = np.where(np.isfinite(ratio), ratio, np.nan)
+    return table_photometry(
+        [waves[b] for b in bands], np.stack(totals, 1), np.stack(errors, 1), _dust(rows, bands, waves, survey, path),
+        np.stack(psfs, 1), np.stack(apertures, 1), extra,
+    )  # fmt: skip
+
+
+def _clean(mag: NDArray[Any], error: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    with np.errstate(invalid="ignore"):
+        good = (mag >= _BRIGHTEST) & (mag <= _FAINTEST)
+        return np.where(good, mag, np.nan), np.where(good & (error > 0) & (error < 10), error, np.nan)
+
+
+def _dust(rows: Any, bands: list[str], waves: dict[str, float], survey: str, path: Path) -> Any:
+    """Extinction from ``ebv``, or from the columns of a catalogue; None where the table says nothing."""
+    if "ebv" in rows.colnames:
+        unit = band_extinction(survey, {b: waves[b] for b in bands}, 1.0)
+        return numbers(rows, "ebv", path)[:, None] * np.array([unit[b] for b in bands])
+    named = [f"{b}_extinction" for b in bands]
+    if any(name in rows.colnames for name in named):
+        missing = np.full(len(rows), np.nan)
+        return np.stack([numbers(rows, n, path) if n in rows.colnames else missing for n in named], 1)
+    return None

@@ -1,0 +1,358 @@
+"""Calibration, redshift densities and priors against samples whose truth is known, and against scipy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.integrate import quad
+from scipy.special import log_softmax, softmax
+from scipy.stats import kstest, norm
+
+from imcat.classify.calibration import (
+    COVERAGE,
+    LEVELS,
+    MODES,
+    Calibration,
+    fit_levels,
+    fit_sets,
+    fit_temperature,
+    novelty_model,
+)
+from imcat.classify.densities import Densities
+from imcat.classify.prior import EDGES, MixByMagnitude, SkyMix
+
+MIDDLE = 0.5 * (EDGES[1:] + EDGES[:-1])
+
+
+def single(mean: float, width: float) -> Densities:
+    return Densities(np.ones((1, 1)), np.array([[mean]]), np.array([[width]]))
+
+
+def several(n: int = 12, components: int = 5, seed: int = 3) -> Densities:
+    """Mixtures of any shape between redshifts of 0 and 6."""
+    rng = np.random.default_rng(seed)
+    return Densities(
+        rng.dirichlet(np.ones(components), n),
+        rng.uniform(0.0, 1.7, (n, components)),
+        rng.uniform(0.01, 0.2, (n, components)),
+    )
+
+
+class TestDensities:
+    def test_cumulative_is_the_integral_of_the_density(self) -> None:
+        density, z = several(), np.linspace(0.05, 5.0, 12)
+
+        def mixture(u: float, k: int) -> float:
+            return float((density.weight[k] * norm.pdf(u, density.mean[k], density.width[k])).sum())
+
+        found = density.cumulative(z)
+        for k in range(len(density)):
+            # The density is one of redshifts: what the Gaussians have below zero is not there.
+            points = sorted(set(np.clip(density.mean[k], 0, 3)))
+            below = quad(mixture, 0, np.log1p(z[k]), args=(k,), points=points, limit=200)[0]
+            whole = quad(mixture, 0, 3.5, args=(k,), points=points, limit=200)[0]
+            assert found[k] == pytest.approx(below / whole, abs=1e-6)
+
+    def test_cumulative_begins_at_zero_and_ends_at_one(self) -> None:
+        density = several()
+        for z, expected in ((-0.5, 0.0), (0.0, 0.0), (100.0, 1.0)):
+            np.testing.assert_allclose(density.cumulative(np.full(12, z)), expected, atol=1e-12)
+
+    @pytest.mark.parametrize("level", [0.01, 0.16, 0.5, 0.84, 0.99])
+    def test_quantile_undoes_the_cumulative(self, level: float) -> None:
+        density = several(200)
+        z = density.quantile(level)
+        # In ln(1 + z) to 1e-5, of densities of up to 40.
+        np.testing.assert_allclose(density.cumulative(z), level, atol=5e-4)
+        np.testing.assert_array_equal(density.quantile(np.full(200, level)), z)
+
+    def test_quantiles_of_a_gaussian(self) -> None:
+        density = single(0.6, 0.05)
+        for level in (0.1, 0.5, 0.9):
+            expected = np.expm1(norm.ppf(level, 0.6, 0.05))
+            assert density.quantile(level)[0] == pytest.approx(expected, abs=3e-5)
+
+    def test_each_source_has_its_own_level(self) -> None:
+        density = Densities(np.ones((3, 1)), np.full((3, 1), 0.6), np.full((3, 1), 0.05))
+        expected = np.expm1(norm.ppf([0.2, 0.5, 0.7], 0.6, 0.05))
+        np.testing.assert_allclose(density.quantile(np.array([0.2, 0.5, 0.7])), expected, atol=3e-5)
+
+    def test_quantiles_stay_above_zero_where_the_gaussian_does_not(self) -> None:
+        density = single(-0.05, 0.1)
+        z = np.array([float(density.quantile(level)[0]) for level in np.linspace(0, 1, 21)])
+        assert (z >= 0).all()
+        assert (np.diff(z) > 0).all()
+        # A truncated Gaussian.
+        median = np.expm1(norm.ppf(norm.cdf(0.5) + 0.5 * norm.sf(0.5), -0.05, 0.1))
+        assert z[10] == pytest.approx(median, abs=3e-5)
+
+    @pytest.mark.parametrize(("mean", "width"), [(0.3, 0.1), (0.7013, 0.01), (1.234, 0.002), (2.0, 0.3)])
+    def test_the_mode_of_a_gaussian_is_its_mean(self, mean: float, width: float) -> None:
+        assert single(mean, width).mode()[0] == pytest.approx(np.expm1(mean), rel=1e-3)
+
+    def test_the_mode_of_two_is_the_higher_peak(self) -> None:
+        # The first has more weight, the second is higher: 0.6 / 0.2 < 0.4 / 0.05.
+        weight, width = np.array([[0.6, 0.4], [0.9, 0.1]]), np.array([[0.2, 0.05], [0.05, 0.05]])
+        density = Densities(weight, np.array([[0.4, 1.2], [0.4, 1.2]]), width)
+        np.testing.assert_allclose(density.mode(), np.expm1([1.2, 0.4]), atol=2e-3)
+
+    def test_the_mode_is_where_the_density_is_highest(self) -> None:
+        density, grid = several(40), np.linspace(0, np.log1p(7.5), 10001)
+        value = (
+            density.weight[..., None]
+            * norm.pdf(grid[None, None], density.mean[..., None], density.width[..., None])
+        ).sum(axis=1)
+        highest = value.max(axis=1)
+        found = np.array(
+            [np.interp(np.log1p(z), grid, row) for z, row in zip(density.mode(), value, strict=True)]
+        )
+        assert (found > 0.998 * highest).all()
+
+    def test_a_density_that_falls_from_zero_on_has_its_mode_there(self) -> None:
+        assert single(-0.2, 0.1).mode()[0] == pytest.approx(0, abs=1e-9)
+
+    def test_many_sources_are_those_of_few(self) -> None:
+        # More than the pieces they are worked in.
+        many, few = several(5000), several(5000)
+        rows = np.array([0, 2047, 2048, 4095, 4096, 4999])
+        few = Densities(few.weight[rows], few.mean[rows], few.width[rows])
+        np.testing.assert_array_equal(many.mode()[rows], few.mode())
+        np.testing.assert_array_equal(many.quantile(0.5)[rows], few.quantile(0.5))
+
+
+def drawn(
+    rng: np.random.Generator, n: int, strength: float = 1.5
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """True log-likelihoods, log shares of a sample, and kinds that follow from both."""
+    likelihood = log_softmax(rng.normal(0, strength, (n, 3)), axis=1)
+    mix = np.log(np.broadcast_to([0.5, 0.3, 0.2], (n, 3)))
+    probability = softmax(likelihood + mix, axis=1)
+    kind = (rng.random(n)[:, None] > probability.cumsum(axis=1)).sum(axis=1)
+    return likelihood, mix, kind
+
+
+class TestTemperature:
+    @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+    def test_it_is_the_factor_by_which_the_logits_are_wrong(self, factor: float) -> None:
+        rng = np.random.default_rng(4)
+        likelihood, mix, kind = drawn(rng, 12000)
+        found = fit_temperature(factor * likelihood, mix, kind, rng.uniform(18, 22, 12000))
+        inside = (MIDDLE > 18) & (MIDDLE < 22)
+        np.testing.assert_allclose(found[inside], factor, rtol=0.15)
+        assert np.exp(np.log(found[inside]).mean()) == pytest.approx(factor, rel=0.04)
+        # Where there is nothing to learn from, nothing is changed.
+        np.testing.assert_array_equal(found[np.abs(MIDDLE - 20) > 4], 1.0)
+
+    def test_it_may_depend_on_the_magnitude(self) -> None:
+        rng = np.random.default_rng(5)
+        likelihood, mix, kind = drawn(rng, 12000)
+        magnitude = rng.choice([16.25, 22.25], 12000)
+        factor = np.where(magnitude < 20, 0.6, 1.8)
+        found = fit_temperature(factor[:, None] * likelihood, mix, kind, magnitude)
+        assert found[np.abs(MIDDLE - 16.25).argmin()] == pytest.approx(0.6, rel=0.1)
+        assert found[np.abs(MIDDLE - 22.25).argmin()] == pytest.approx(1.8, rel=0.1)
+
+    def test_few_sources_do_not_move_it(self) -> None:
+        likelihood, mix, kind = drawn(np.random.default_rng(6), 99)
+        np.testing.assert_array_equal(fit_temperature(3 * likelihood, mix, kind, np.full(99, 20.0)), 1.0)
+
+
+class TestSets:
+    @pytest.mark.parametrize("wrong", [0.4, 1.0, 2.5])
+    def test_nine_in_ten_hold_the_true_class_whatever_the_probabilities_are_worth(self, wrong: float) -> None:
+        rng = np.random.default_rng(7)
+        fit, check = 4000, 4000
+        likelihood, mix, kind = drawn(rng, fit + check)
+        probability = softmax(wrong * likelihood + mix, axis=1)
+        magnitude = rng.uniform(19, 21, fit + check)
+        threshold = fit_sets(probability[:fit], kind[:fit], magnitude[:fit])
+        bins = np.searchsorted(EDGES, magnitude[fit:], side="right") - 1
+        held = probability[np.arange(fit, fit + check), kind[fit:]] >= threshold[bins]
+        assert np.unique(bins).size == 4
+        # In each bin of its own, within four binomial errors of fit and check together; and in all of them.
+        for rows in [bins == k for k in np.unique(bins)] + [bins > 0]:
+            error = np.sqrt(2 * COVERAGE * (1 - COVERAGE) / rows.sum())
+            assert held[rows].mean() == pytest.approx(COVERAGE, abs=4 * error)
+
+    def test_the_rank_is_that_of_split_conformal_prediction(self) -> None:
+        # Of 204 scores the 20th smallest: a tenth of 205, rounded down.
+        score = np.arange(1, 205) / 1000
+        probability = np.stack([score, 1 - score, np.zeros(204)], axis=1)
+        threshold = fit_sets(np.flip(probability, axis=0), np.zeros(204, int), np.full(204, 20.1))
+        np.testing.assert_allclose(threshold, 0.020)
+
+    def test_bins_with_few_sources_take_the_threshold_of_all(self) -> None:
+        probability = np.full((300, 3), 0.2)
+        probability[:250, 0], probability[250:, 0] = 0.6, 0.9
+        magnitude = np.r_[np.full(250, 18.1), np.full(50, 23.1)]
+        threshold = fit_sets(probability, np.zeros(300, int), magnitude)
+        assert (threshold == 0.6).all()
+
+    def test_too_few_sources_make_sets_of_all_classes(self) -> None:
+        assert (fit_sets(np.full((5, 3), 1 / 3), np.zeros(5, int), np.full(5, 20.0)) == 0).all()
+
+
+class TestLevels:
+    def test_skewed_probabilities_become_uniform(self) -> None:
+        rng = np.random.default_rng(8)
+        fit, check = rng.beta(2.0, 0.7, (2, 4000))
+        levels = fit_levels(fit)
+        assert kstest(check, "uniform").pvalue < 1e-10
+        assert kstest(np.interp(check, LEVELS, levels), "uniform").statistic < 0.04
+        assert (levels[0], levels[-1]) == (0, 1)
+        assert (np.diff(levels) >= 0).all()
+
+    def test_honest_probabilities_stay(self) -> None:
+        levels = fit_levels(np.random.default_rng(9).random(20000))
+        np.testing.assert_allclose(levels, LEVELS, atol=0.015)
+
+    def test_few_sources_do_not_move_them(self) -> None:
+        np.testing.assert_array_equal(fit_levels(np.zeros(99)), LEVELS)
+
+
+class TestNovelty:
+    def model(self, seen: NDArray[np.float64]) -> Calibration:
+        mean, whiten, distance = novelty_model(seen)
+        plain = Calibration.none(seen.shape[1])
+        return Calibration(plain.temperature, plain.threshold, plain.levels, mean, whiten, distance)
+
+    def vectors(self, seed: int, n: int = 3000) -> NDArray[np.float64]:
+        rng = np.random.default_rng(seed)
+        mixing = np.random.default_rng(99).normal(size=(6, 6)) * [100, 10, 3, 1, 1, 0.1]
+        return rng.normal(size=(n, 6)) @ mixing + 7
+
+    def test_sources_of_the_training_s_kind_are_spread_evenly(self) -> None:
+        seen = self.vectors(1)
+        calibration = self.model(seen)
+        for sources in (seen, self.vectors(2)):
+            novelty = calibration.novelty(sources)
+            assert ((novelty >= 0) & (novelty <= 1)).all()
+            assert kstest(novelty, "uniform").statistic < 0.04
+
+    def test_what_it_never_met_is_novel_in_any_direction(self) -> None:
+        seen = self.vectors(1)
+        calibration, spread = self.model(seen), seen.std(axis=0)
+        for axis in range(6):
+            for sign in (-1, 1):
+                odd = seen.mean(axis=0).copy()
+                odd[axis] += sign * 1000 * spread[axis]
+                assert calibration.novelty(odd[None])[0] == 1
+        assert calibration.novelty(seen.mean(axis=0)[None])[0] == 0
+
+    def test_a_direction_without_spread_does_no_harm(self) -> None:
+        seen = self.vectors(1)
+        seen[:, 2] = 5.0
+        novelty = self.model(seen).novelty(seen)
+        assert np.isfinite(novelty).all()
+        assert novelty.mean() == pytest.approx(0.5, abs=0.02)
+
+
+class TestCalibration:
+    def test_without_correction_nothing_changes(self) -> None:
+        plain, mode = Calibration.none(4), np.arange(len(MODES))
+        for magnitude in (15.0, np.nan, 40.0):
+            np.testing.assert_array_equal(plain.temperatures(mode, np.full(len(MODES), magnitude)), 1)
+        assert plain.threshold.shape == plain.temperature.shape == (len(MODES), MIDDLE.size)
+        assert plain.levels.shape == (len(MODES), 2, LEVELS.size)
+        np.testing.assert_array_equal(plain.levels[2, 1], LEVELS)
+
+    def test_temperatures_are_interpolated_and_thresholds_looked_up(self) -> None:
+        plain, bins = Calibration.none(4), MIDDLE.size
+        table = np.arange(float(len(MODES)))[:, None] * 100 + np.arange(bins)
+        own = Calibration(table, table, plain.levels, plain.mean, plain.whiten, plain.distance)
+        mode, magnitude = np.array([0, 1, 2, 2]), np.array([MIDDLE[5], MIDDLE[5] + 0.125, 5.0, 99.0])
+        np.testing.assert_allclose(own.temperatures(mode, magnitude), [5, 105.25, 200, 200 + bins - 1])
+        np.testing.assert_allclose(own.thresholds(mode, magnitude), [5, 105, 200, 200 + bins - 1])
+        # Where the magnitude is unknown, that of 20 is taken.
+        nothing = np.array([np.nan])
+        assert own.temperatures(mode[:1], nothing) == pytest.approx(15.5)
+        assert own.thresholds(mode[:1], nothing) == pytest.approx(16)
+
+    def test_named_arrays_and_back(self) -> None:
+        first = Calibration.none(4)
+        again = Calibration.from_arrays(first.arrays())
+        assert list(first.arrays()) == ["temperature", "threshold", "levels", "mean", "whiten", "distance"]
+        for name, values in first.arrays().items():
+            np.testing.assert_array_equal(getattr(again, name), values)
+        with pytest.raises(TypeError, match="whiten"):
+            Calibration.from_arrays({k: v for k, v in first.arrays().items() if k != "whiten"})
+
+
+class TestMix:
+    def test_shares_follow_the_sample(self) -> None:
+        rng = np.random.default_rng(10)
+        magnitude = rng.uniform(16, 22, 60000)
+        star = np.interp(magnitude, [16, 22], [0.9, 0.1])
+        kind = np.where(rng.random(60000) < star, 0, np.where(rng.random(60000) < 0.75, 1, 2))
+        mix = MixByMagnitude.of_sample(magnitude, kind)
+        at = np.array([17.25, 19.0, 20.75])
+        expected = np.interp(at, [16, 22], [0.9, 0.1])
+        found = mix.shares(at)
+        np.testing.assert_allclose(found[:, 0], expected, atol=0.03)
+        np.testing.assert_allclose(found[:, 1], 0.75 * (1 - expected), atol=0.03)
+        np.testing.assert_allclose(mix.share.sum(axis=1), 1)
+
+    def test_they_sum_to_one_and_none_is_zero(self) -> None:
+        mix = MixByMagnitude.of_sample(np.full(5000, 20.0), np.zeros(5000, int))
+        found = mix.shares(np.array([3.0, 12.1, 20.0, 28.9, 50.0, np.nan]))
+        np.testing.assert_allclose(found.sum(axis=1), 1)
+        assert (found > 5e-5).all()
+        assert (found[:, 0] > 0.99).all()
+
+    def test_an_unknown_magnitude_has_the_mean_of_all(self) -> None:
+        counts = np.ones((MIDDLE.size, 3))
+        counts[: MIDDLE.size // 2, 0] = 8
+        mix = MixByMagnitude.of_counts(counts)
+        np.testing.assert_allclose(mix.shares(np.array([np.nan]))[0], mix.share.mean(axis=0))
+
+    def test_empty_bins_take_the_nearest(self) -> None:
+        counts = np.zeros((MIDDLE.size, 3))
+        counts[10], counts[20] = [3, 1, 0], [0, 1, 1]
+        share = MixByMagnitude.of_counts(counts).share
+        np.testing.assert_allclose(share[:15], np.broadcast_to([0.75, 0.25, 1e-4], (15, 3)), atol=1e-4)
+        np.testing.assert_allclose(share[16:, 1:], 0.5, atol=1e-4)
+
+    def test_no_sources_say_nothing(self) -> None:
+        for mix in (
+            MixByMagnitude.of_sample(np.full(3, np.nan), np.zeros(3, int)),
+            MixByMagnitude.of_counts(np.zeros((MIDDLE.size, 3))),
+            MixByMagnitude.flat(),
+        ):
+            np.testing.assert_allclose(mix.shares(np.array([14.0, 20.2, np.nan])), 1 / 3)
+
+
+class TestSky:
+    LATITUDE = np.array([20.0, 45.0, 90.0])
+    STARS = np.array([0.8, 0.5, 0.2])
+
+    def sky(self, odds: NDArray[np.float64] | None = None) -> SkyMix:
+        share = np.stack([self.STARS, 0.75 * (1 - self.STARS), 0.25 * (1 - self.STARS)], axis=1)
+        layers = np.broadcast_to(share[:, None], (3, MIDDLE.size, 3)).copy()
+        return SkyMix(self.LATITUDE, layers, np.full(MIDDLE.size, 1e-3) if odds is None else odds)
+
+    def test_shares_are_linear_between_latitudes(self) -> None:
+        latitude = np.array([0.0, 20.0, 30.0, -30.0, 45.0, 67.5, -90.0])
+        found = self.sky().shares(np.full(7, 20.0), latitude)
+        np.testing.assert_allclose(found[:, 0], [0.8, 0.8, 0.68, 0.68, 0.5, 0.35, 0.2])
+        np.testing.assert_allclose(found.sum(axis=1), 1)
+        np.testing.assert_allclose(found[:, 1], 3 * found[:, 2])
+
+    def test_without_a_latitude_it_is_the_mean_over_the_sky(self) -> None:
+        weight = np.cos(np.radians(self.LATITUDE))
+        found = self.sky().shares(np.array([14.0, np.nan, 25.0]), None)
+        np.testing.assert_allclose(found[:, 0], (weight * self.STARS).sum() / weight.sum())
+        np.testing.assert_allclose(found.sum(axis=1), 1)
+
+    def test_sources_have_their_own_magnitude_and_latitude(self) -> None:
+        sky = self.sky()
+        sky.share[:, MIDDLE > 20] = [0.1, 0.8, 0.1]
+        found = sky.shares(np.array([15.0, 25.0]), np.array([20.0, 20.0]))
+        np.testing.assert_allclose(found[:, 0], [0.8, 0.1])
+
+    def test_odds_of_a_lens_are_interpolated_in_their_logarithm(self) -> None:
+        odds = 10.0 ** -np.linspace(1, 5, MIDDLE.size)
+        sky = self.sky(odds)
+        found = sky.odds(np.array([MIDDLE[4], 0.5 * (MIDDLE[4] + MIDDLE[5]), 5.0, 40.0, np.nan]))
+        expected = [odds[4], np.sqrt(odds[4] * odds[5]), odds[0], odds[-1], sky.odds(np.array([19.0]))[0]]
+        np.testing.assert_allclose(found, expected)
