@@ -78,9 +78,11 @@ def numbers(table: Any, name: str, path: Path) -> NDArray[np.float64]:
     """
     column = table[name]
     try:
-        if hasattr(column, "filled") and np.issubdtype(column.dtype, np.floating):
-            column = column.filled(np.nan)
-        return np.asarray(column, dtype=np.float64)
+        mask = np.ma.getmaskarray(column) if hasattr(column, "filled") else None
+        values = np.array(column.data.data if mask is not None else column, dtype=np.float64)
+        if mask is not None:
+            values[mask] = np.nan
+        return values
     except (TypeError, ValueError):
         raise InputError(
             f"column {name} holds no numbers", path=path, expected="floating-point numbers"

@@ -154,7 +154,7 @@ def fit_sets(probability: Float64, kind: NDArray[np.integer], magnitude: Float64
     bins = _bins(magnitude)
 
     def threshold(values: Float64) -> float:
-        rank = int(np.floor((len(values) + 1) * (1 - COVERAGE)))
+        rank = int(np.floor((len(values) + 1) * (1 - COVERAGE) + 1e-9))
         return float(np.sort(values)[rank - 1]) if rank >= 1 else 0.0
 
     out = np.full(_BINS, threshold(score))

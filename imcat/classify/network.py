@@ -215,9 +215,10 @@ def tokens(p: Measured) -> tuple[Tensor, Tensor, Tensor]:
 
     Colours are relative to a mean magnitude weighted by the errors; extinction is taken off where it is known.
     """
-    known_dust = torch.isfinite(p.extinction)
-    dust = torch.nan_to_num(p.extinction)
     has = torch.isfinite(p.mags)
+    # The dust of a band that is missing says nothing.
+    known_dust = torch.isfinite(p.extinction) & has[..., 0]
+    dust = torch.where(known_dust, p.extinction, torch.zeros_like(p.extinction))
     mags = torch.nan_to_num(p.mags) - dust[..., None]
     has_error = torch.isfinite(p.errors)
     errors = torch.where(has_error, p.errors, torch.full_like(p.errors, _UNKNOWN_ERROR))

@@ -67,6 +67,7 @@ def look(trained: TrainedClassifier, stamps: Stamps) -> NDArray[np.float32]:
             values = torch.from_numpy(compress(stamps.signal[rows]))
             valid = torch.from_numpy(stamps.valid[rows].astype(np.float32))
             out[rows] = vision(values, valid, torch.from_numpy(conditions[rows])).float().numpy()
+    out[~stamps.valid.any(axis=(1, 2, 3))] = 0  # nothing to see: as if there were no stamp
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,12 @@ from imcat.stamps.cut import cut_stamps
 from imcat.tile import Exposure
 
 __all__ = ["class_columns"]
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> TrainedClassifier:
+    """The classifier that comes with imcat, read once in a process."""
+    return load_classifier()
 
 
 def class_columns(
@@ -59,7 +66,7 @@ def class_columns(
     trained : TrainedClassifier, optional
         Default: the one that comes with imcat.
     """
-    trained = trained or load_classifier()
+    trained = trained or _shipped()
     torch.set_num_threads(1)  # windows run side by side
     low, high = trained.wavelengths
     used = {name: wave for name, wave in wavelengths.items() if low <= wave <= high}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imcat.catalogue.user_tables import numbers
-from imcat.classify.photometry import Photometry, soft_magnitude, table_photometry
+from imcat.classify.photometry import Photometry, catalogue_photometry, table_photometry
 from imcat.errors import ConfigError, InputError
 from imcat.simulate.filters import FilterSet
 from imcat.surveys.extinction import band_extinction
@@ -20,6 +21,13 @@ __all__ = ["TableMagnitudes", "read_magnitudes"]
 
 _SURVEYS = ("sdss", "csst")
 _BRIGHTEST, _FAINTEST = 5.0, 35.0  # magnitudes outside are marks for missing values
+_SHORTEST = 500.0  # angstrom: a wavelength in nm or micrometres is below
+_DUSTIEST = 9.0  # E(B - V); 99 and the like are marks
+_SMALLEST = 0.01  # arcsec
+_SHAPES = (
+    "half_light_radius", "semi_minor", "semi_major", "petrosian_radius", "petrosian_r50", "petrosian_r90", "spread_model",
+    "spread_model_err", "model_radius",
+)  # fmt: skip
 _TOTALS = ("cmodel_flux", "model_flux", "kron_flux")
 _EXTRA = {
     "petrosian_radius": "log_petrosian", "petrosian_r50": "log_r50", "half_light_radius": "log_half_light",
@@ -109,9 +117,10 @@ def _filters(named: str | None, columns: list[str]) -> tuple[dict[str, float], s
         raise ConfigError(
             f"--filters {named}: cannot be read ({error}); expected sdss, csst or a TOML file"
         ) from None
-    content = content.get("filters", content)
-    waves = {str(k).lower(): v for k, v in content.items() if isinstance(v, int | float)}
-    if not waves or min(waves.values()) < 500:
+    table = content.get("filters", content)
+    table = table if isinstance(table, dict) else {}
+    waves = {str(k).lower(): v for k, v in table.items() if isinstance(v, int | float)}
+    if not waves or not all(math.isfinite(v) and v >= _SHORTEST for v in waves.values()):
         raise ConfigError(
             f"--filters {named}: expected lines such as r = 6166, effective wavelengths in angstrom"
         )
@@ -127,44 +136,56 @@ def _total(columns: list[str], band: str) -> str | None:
 
 
 def _photometry(rows: Any, bands: list[str], waves: dict[str, float], survey: str, path: Path) -> Photometry:
-    names = rows.colnames
-    totals, errors, psfs, apertures = [], [], [], []
+    dust = _dust(rows, bands, waves, survey, path)
+    if all(f"{b}_mag" not in rows.colnames for b in bands):
+        return _of_catalogue(rows, bands, waves, dust, path)
     missing = np.full(len(rows), np.nan)
 
     def magnitudes(stem: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Magnitudes and errors of ``{stem}_mag`` or ``{stem}_flux``."""
-        for name, error in ((f"{stem}_mag", f"{stem}_mag_err"), (f"{stem}_flux", f"{stem}_flux_err")):
-            if name in names:
-                value = numbers(rows, name, path)
-                spread = numbers(rows, error, path) if error in names else missing
-                return _clean(value, spread) if name.endswith("_mag") else soft_magnitude(value, spread)
-        return missing, missing
-
-    for band in bands:
-        total = _total(names, band) or ""
-        mag, err = magnitudes(band if total == f"{band}_mag" else total.removesuffix("_flux"))
-        totals.append(mag)
-        errors.append(err)
-        psfs.append(magnitudes(f"{band}_psf")[0])
-        aperture = f"{band}_aper_flux_3"
-        apertures.append(
-            soft_magnitude(numbers(rows, aperture, path), numbers(rows, f"{aperture}_err", path))[0]
-            if aperture in names and f"{aperture}_err" in names
-            else missing
+        """Magnitudes and errors of ``{stem}_mag``."""
+        name, error = f"{stem}_mag", f"{stem}_mag_err"
+        if name not in rows.colnames:
+            return missing, missing
+        return _clean(
+            numbers(rows, name, path), numbers(rows, error, path) if error in rows.colnames else missing
         )
+
+    total, psf = [magnitudes(b) for b in bands], [magnitudes(f"{b}_psf")[0] for b in bands]
     extra = {}
     for name, own in _EXTRA.items():
-        if name in names:
+        if name in rows.colnames:
             value = numbers(rows, name, path)
-            extra[own] = np.log(np.where(value > 0, value, np.nan))
-    if "petrosian_r90" in names and "petrosian_r50" in names:
+            extra[own] = np.log(np.maximum(np.where(value > 0, value, np.nan), _SMALLEST))
+    if {"petrosian_r90", "petrosian_r50"} <= set(rows.colnames):
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = numbers(rows, "petrosian_r90", path) / numbers(rows, "petrosian_r50", path)
         extra["concentration"] = np.where(np.isfinite(ratio), ratio, np.nan)
     return table_photometry(
-        [waves[b] for b in bands], np.stack(totals, 1), np.stack(errors, 1), _dust(rows, bands, waves, survey, path),
-        np.stack(psfs, 1), np.stack(apertures, 1), extra,
+        [waves[b] for b in bands], np.stack([m for m, _ in total], 1), np.stack([e for _, e in total], 1), dust,
+        np.stack(psf, 1), None, extra,
     )  # fmt: skip
+
+
+def _of_catalogue(rows: Any, bands: list[str], waves: dict[str, float], dust: Any, path: Path) -> Photometry:
+    """Photometry of a catalogue's flux columns; as `imcat run` has it, but for the width of the PSF."""
+    columns = {
+        name: numbers(rows, name, path)
+        for name in rows.colnames
+        if name in _SHAPES
+        or (any(name.startswith(f"{b}_") for b in bands) and rows[name].dtype.kind in "fiu")
+    }
+    for band in bands:
+        total = _total(rows.colnames, band)
+        if total is not None and f"{total}_err" not in columns:
+            raise InputError(
+                f"{total} has no errors",
+                path=path,
+                expected=f"a column {total}_err (nJy), or magnitudes: {band}_mag",
+            )
+    if dust is not None:
+        columns |= {f"{b}_extinction": dust[:, k] for k, b in enumerate(bands)}
+    reference = "r" if "r" in bands else bands[len(bands) // 2]
+    return catalogue_photometry(columns, bands, [waves[b] for b in bands], reference)
 
 
 def _clean(mag: NDArray[Any], error: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -177,9 +198,17 @@ def _dust(rows: Any, bands: list[str], waves: dict[str, float], survey: str, pat
     """Extinction from ``ebv``, or from the columns of a catalogue; None where the table says nothing."""
     if "ebv" in rows.colnames:
         unit = band_extinction(survey, {b: waves[b] for b in bands}, 1.0)
-        return numbers(rows, "ebv", path)[:, None] * np.array([unit[b] for b in bands])
+        ebv = numbers(rows, "ebv", path)
+        return _plausible(ebv, _DUSTIEST)[:, None] * np.array([unit[b] for b in bands])
     named = [f"{b}_extinction" for b in bands]
     if any(name in rows.colnames for name in named):
         missing = np.full(len(rows), np.nan)
-        return np.stack([numbers(rows, n, path) if n in rows.colnames else missing for n in named], 1)
+        given = [numbers(rows, n, path) if n in rows.colnames else missing for n in named]
+        return _plausible(np.stack(given, 1), 10 * _DUSTIEST)
     return None
+
+
+def _plausible(values: NDArray[Any], most: float) -> NDArray[Any]:
+    """Values from zero to `most`; others are marks for missing ones."""
+    with np.errstate(invalid="ignore"):
+        return np.where((values >= 0) & (values <= most), values, np.nan)

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from imcat.backbones.choice import from_card, to_card
-from imcat.classify.calibration import Calibration
+from imcat.classify.calibration import MODES, Calibration
 from imcat.classify.network import ClassifierSettings, Seeing
-from imcat.classify.prior import MixByMagnitude, SkyMix
+from imcat.classify.prior import EDGES, MixByMagnitude, SkyMix
 from imcat.errors import InputError
 from imcat.registry import read_weights
 
@@ -83,6 +83,9 @@ def from_arrays(named: Mapping[str, NDArray[Any]], card: dict[str, Any]) -> Trai
     state = {k[len(head) :]: torch.from_numpy(np.array(v)) for k, v in named.items() if k.startswith(head)}
     network.load_state_dict(state)
     network.eval()
+    shape = np.shape(named["calibration.temperature"])
+    if shape != (len(MODES), EDGES.size - 1):
+        raise ValueError(f"calibration of shape {shape}")
     exact = {k: np.asarray(v, np.float64) for k, v in named.items() if not k.startswith(head)}
     return TrainedClassifier(
         network,
@@ -104,14 +107,23 @@ def load_classifier(name: str = "classifier", folder: str | None = None) -> Trai
     InputError
         If they are absent, damaged, of another version, or not those of their card.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     data, card = read_weights(name, FORMAT, _RECIPE, folder)
     try:
         return from_arrays(load(data), card)
-    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+    except (
+        KeyError,
+        ValueError,
+        RuntimeError,
+        TypeError,
+        IndexError,
+        AssertionError,
+        SafetensorError,
+    ) as error:
         raise InputError(
-            f"the weights are not those of a classifier ({str(error).splitlines()[0]})",
+            f"the weights are not those of a classifier ({(str(error).splitlines() or [type(error).__name__])[0]})",
             path=f"{name}.safetensors",
             expected="a file and a card that imcat train wrote",
         ) from None

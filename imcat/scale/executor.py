@@ -108,7 +108,7 @@ class InProcess(Executor):
         return future
 
 
-def warm_up(fits: bool = True, network: bool = False) -> None:
+def warm_up(fits: bool = True, network: bool = False, classes: bool = False) -> None:
     """Begin to import what workers need, beside what the caller does next.
 
     Parameters
@@ -117,12 +117,15 @@ def warm_up(fits: bool = True, network: bool = False) -> None:
         Whether they will fit models.
     network : bool
         Whether they will find sources with the network.
+    classes : bool
+        Whether they will classify them.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_PRELOAD))
     from multiprocessing import forkserver
 
-    os.environ[PRACTICE] = f"{'fits' if fits else 'apertures'} {'network' if network else 'threshold'}"
+    wanted = {"fits": fits, "network": network, "classes": classes}
+    os.environ[PRACTICE] = " ".join(name for name, needed in wanted.items() if needed)
     with _library_threads_in_environment():
         forkserver.ensure_running()
 

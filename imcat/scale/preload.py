@@ -54,9 +54,13 @@ def practice_tile() -> Tile:
 def _practise() -> None:
     try:
         # Kernels of the fits and torch take longest to load, and not every run needs them.
-        needed = os.environ.get("IMCAT_PRACTICE", "fits threshold").split()
-        detector = "network" if "network" in needed else "threshold"
-        process_tile(practice_tile(), Config(detector=detector, fit_models="fits" in needed), threads=1)
+        needed = os.environ.get("IMCAT_PRACTICE", "fits").split()
+        config = Config(
+            detector="network" if "network" in needed else "threshold",
+            fit_models="fits" in needed,
+            classify_sources="classes" in needed,
+        )
+        process_tile(practice_tile(), config, threads=1)
     except Exception:  # it only saves time; what is wrong here is told when a tile needs it
         logging.getLogger(__name__).debug("the practice tile failed", exc_info=True)
 

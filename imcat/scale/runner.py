@@ -140,7 +140,7 @@ def run(
     folder = OutputFolder(Path(out).absolute())
     folder.check(resume)
     if workers > 1:
-        warm_up(config.fit_models, config.detector == "network")
+        warm_up(config.fit_models, config.detector == "network", config.classify_sources)
     sources = _find(inputs, survey, config)
     listener = progress or Silent()
     with (
@@ -173,6 +173,8 @@ def _check_arguments(
 ) -> None:
     if config.detector == "network" and not weights_folder().joinpath("detection.safetensors").is_file():
         raise UsageError("no detection network comes with this version; use --detector threshold")
+    if config.classify_sources and not weights_folder().joinpath("classifier.safetensors").is_file():
+        raise UsageError("no classifier comes with this version; use --no-classify")
     if inject < 0:
         raise UsageError(f"--inject is {inject}; expected a number of sources, 0 or more")
     if workers < 1:

@@ -146,5 +146,5 @@ def _sky(images: Float32) -> tuple[Float32, Float32]:
     spread = 1.4826 * np.nanmedian(np.abs(frame - level[..., None]), axis=-1)
     whole = np.where(empty[..., None, None], 0, images)
     span = np.nanmax(whole, axis=(-2, -1)) - np.nanmin(whole, axis=(-2, -1))
-    spread = np.maximum(spread, _QUANTUM * span)
+    spread = np.where(spread > 0, spread, _QUANTUM * span)
     return level.astype(np.float32), np.where(empty | ~(spread > 0), np.nan, spread).astype(np.float32)

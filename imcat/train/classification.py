@@ -25,7 +25,10 @@ from imcat.train.loop import (
     use_all_cores,
 )
 
-__all__ = ["ClassifierRecipe", "answers", "classification_loss", "table_answers", "train_classifier"]
+__all__ = [
+    "LOSS_WEIGHTS", "ClassifierRecipe", "answers", "classification_loss", "judge", "table_answers", "table_losses",
+    "take", "train_classifier",
+]  # fmt: skip
 
 _CLIP = 1.0
 _JUDGED = 2048  # sources of each set
@@ -56,6 +59,10 @@ class ClassifierRecipe:
         Of the classifier (`imcat.classify.network.ClassifierSettings`).
     tables : tuple of str
         Real tables to train on, too (`imcat.train.spectroscopic.TABLES`).
+    head_steps : int
+        Of the second stage, in which only the heads learn (`imcat.train.head_stage`).
+    head_rate : float
+        Its largest learning rate.
     seed : int
         Of the order.
     """
@@ -76,6 +83,8 @@ class ClassifierRecipe:
     heads: int = 4
     components: int = 10
     tables: tuple[str, ...] = ("sdss17", "dr7", "dr10", "quasars", "boss", "main", "ugriz", "2slaq", "vvds")
+    head_steps: int = 0
+    head_rate: float = 1e-3
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -86,7 +95,18 @@ class ClassifierRecipe:
 
     def smoke(self) -> ClassifierRecipe:
         """The same, for a minute, without data that are not simulated."""
-        return replace(self, steps=4, stamps=16, rows=32, tables=(), backbone="", width=32, depth=1, heads=2)
+        return replace(
+            self,
+            steps=4,
+            head_steps=min(2, self.head_steps),
+            stamps=16,
+            rows=32,
+            tables=(),
+            backbone="",
+            width=32,
+            depth=1,
+            heads=2,
+        )
 
     def network(self, vision: int) -> ClassifierSettings:
         """Size of the classifier behind a backbone of vectors of length `vision`."""
@@ -128,7 +148,8 @@ def classification_loss(answer: Answer, labels: Labels) -> dict[str, Tensor]:
     return losses
 
 
-_WEIGHTS = {
+#: What each head's loss counts.
+LOSS_WEIGHTS = {
     "kind": 1.0,
     "lens": 1.0,
     "morphology": 0.3,
@@ -195,13 +216,13 @@ def train_classifier(
         else 0
     )
     rng = np.random.default_rng([recipe.seed, begin, 5])
-    every, total, seen = max(1, recipe.steps // 20), dict.fromkeys(_WEIGHTS, 0.0), 0
+    every, total, seen = max(1, recipe.steps // 20), dict.fromkeys(LOSS_WEIGHTS, 0.0), 0
     for step in range(begin, recipe.steps):
         for k, group in enumerate(optimiser.param_groups):
             highest = recipe.vision_rate if k < len(slow) else recipe.rate
             group["lr"] = cosine_rate(highest, step, recipe.steps)
         losses = _step(network, recipe, training, tables, rng, place)
-        loss = torch.stack([_WEIGHTS[name] * value for name, value in losses]).sum()
+        loss = torch.stack([LOSS_WEIGHTS[name] * value for name, value in losses]).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
@@ -217,7 +238,7 @@ def train_classifier(
                 step + 1, {k: v / seen for k, v in total.items()} | judge(judged, validation, checked, place)
             )
             save_checkpoint(checkpoint, step + 1, network, average, optimiser)
-            total, seen = dict.fromkeys(_WEIGHTS, 0.0), 0
+            total, seen = dict.fromkeys(LOSS_WEIGHTS, 0.0), 0
     final = Seeing(backbone, recipe.network(width))
     final.load_state_dict(average.state)
     return final.eval()
@@ -237,17 +258,22 @@ def _step(
     chosen = training[int(rng.choice(len(training), p=size / size.sum()))]
     rows = rng.choice(len(chosen), min(recipe.stamps, len(chosen)), replace=False)
     out += list(_simulated_losses(network, recipe, chosen, rows, rng, place).items())
-    if tables:
-        # The root of the size: small tables count for more than their rows, large ones for more than small.
-        weight = np.sqrt([float(len(t)) for t in tables])
-        share = weight / weight.sum()
-        for table, part in zip(tables, share, strict=True):
-            number = max(8, round(part * recipe.rows))
-            picked = torch.from_numpy(rng.choice(len(table), min(number, len(table)), replace=False))
-            out += [
-                (name, value * float(part))
-                for name, value in _table_losses(network, table, picked, rng, place).items()
-            ]
+    return out + table_losses(network, tables, recipe.rows, rng, place)
+
+
+def table_losses(
+    network: Seeing, tables: Sequence[TableSet], rows: int, rng: np.random.Generator, place: torch.device
+) -> list[tuple[str, Tensor]]:
+    """Losses of some rows of each table, by the root of its size: small tables count for more than their rows."""
+    out: list[tuple[str, Tensor]] = []
+    weight = np.sqrt([float(len(t)) for t in tables])
+    for table, part in zip(tables, weight / max(weight.sum(), 1.0), strict=True):
+        number = max(8, round(part * rows))
+        picked = torch.from_numpy(rng.choice(len(table), min(number, len(table)), replace=False))
+        out += [
+            (name, value * float(part))
+            for name, value in _table_losses(network, table, picked, rng, place).items()
+        ]
     return out
 
 
@@ -269,6 +295,7 @@ def _simulated_losses(
     bare = torch.from_numpy(fate > 1 - recipe.no_photometry)
     photometry.mags[bare], photometry.extra[bare] = float("nan"), float("nan")
     valid = stamps.valid * kept[..., None, None]
+    blind |= ~(valid.flatten(1).amax(1) > 0)
     see = (~blind).nonzero()[:, 0]
     vision = torch.zeros(len(rows), network.vision.width, device=place)
     with torch.autocast(place.type, dtype=torch.bfloat16):
@@ -376,6 +403,8 @@ def _scatter(answer: Answer, labels: Labels) -> float:
     """Robust scatter of (z_phot - z) / (1 + z) of galaxies, or of quasars where there are no galaxies."""
     kind = Kind.GALAXY if (labels.known == Kind.GALAXY).any() else Kind.QUASAR
     own = (labels.known == kind) & torch.isfinite(labels.redshift)
+    if not own.any():
+        return float("nan")
     from imcat.classify.densities import Densities
 
     density = Densities.of(answer.redshift[own, 0 if kind == Kind.GALAXY else 1].numpy())

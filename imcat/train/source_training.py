@@ -24,6 +24,7 @@ from imcat.train.classification import ClassifierRecipe, train_classifier
 from imcat.train.classification_card import write_classifier
 from imcat.train.classification_data import TableSet, simulated_sets, table_set
 from imcat.train.fine_tuning import FineTuneRecipe, fine_tune, split_objects
+from imcat.train.head_stage import train_heads
 from imcat.train.own_data import read_rows, read_stamps
 from imcat.train.pretrain import PretrainRecipe, pretrain
 from imcat.train.source_samples import (
@@ -125,6 +126,8 @@ def run_classification(
     network = train_classifier(
         recipe, backbone, start, learned, judged, tables, checked, folder, resume=resume
     )
+    if recipe.head_steps:
+        network = train_heads(network, recipe, learned, judged, tables, checked, folder, resume=resume)
     lenses = np.concatenate([s.true_magnitude[s.labels.lens.numpy() > 0.5] for s in learned])
     del learned  # room for the sets to calibrate with
     fitted = simulated_sets([read_sample(p) for p in [*validation, *calibration]]) if calibration else judged
