@@ -109,7 +109,7 @@ class Config:
     detector: str = "network"
     min_score: float | None = None
     fit_models: bool = True
-    classify_sources: bool = False
+    classify_sources: bool = True
     compare_engines: bool = True
     surveys: SurveySettings = field(default_factory=SurveySettings)
     noise: NoiseSettings = field(default_factory=NoiseSettings)
