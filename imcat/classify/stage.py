@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from imcat.classify.photometry import catalogue_photometry
+from imcat.classify.photometry import catalogue_photometry, table_photometry
 from imcat.classify.predict import Prior, classify, look
 from imcat.classify.settings import ClassifySettings
 from imcat.classify.trained import TrainedClassifier, load_classifier
@@ -89,7 +89,8 @@ def class_columns(
     first = next((layer for layer in kept if layer.exposure is reference), None)
     band = first.band if first is not None else next(iter(used), "")
     width = float(np.median([layer.psf_sigma for layer in kept if layer.band == band] or [np.nan])) * 2.3548
-    photometry = catalogue_photometry(
-        {**columns} if used else {"x": x}, list(used), list(used.values()), band, width
-    )
+    if used:
+        photometry = catalogue_photometry(columns, list(used), list(used.values()), band, width)
+    else:
+        photometry = table_photometry([np.mean(trained.wavelengths)], np.full((len(x), 1), np.nan))
     return classify(trained, photometry, vision, Prior(settings.prior, np.full(len(x), latitude)))
