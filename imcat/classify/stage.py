@@ -92,5 +92,5 @@ def class_columns(
     if used:
         photometry = catalogue_photometry(columns, list(used), list(used.values()), band, width)
     else:
-        photometry = table_photometry([np.mean(trained.wavelengths)], np.full((len(x), 1), np.nan))
+        photometry = table_photometry([float(np.mean(trained.wavelengths))], np.full((len(x), 1), np.nan))
     return classify(trained, photometry, vision, Prior(settings.prior, np.full(len(x), latitude)))
