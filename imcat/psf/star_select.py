@@ -285,7 +285,8 @@ def select_stars(
         weight = 1 / error[star]
         fit, *_ = np.linalg.lstsq(design[star] * weight[:, None], log[star] * weight, rcond=None)
         level = design @ fit
-        offset = np.abs(log - level) / error
+        with np.errstate(invalid="ignore", divide="ignore"):  # sources without a size are not good
+            offset = np.abs(log - level) / error
         scatter = max(1.0, 1.4826 * float(np.median(offset[star])))
         star = good & (offset < width * scatter)
     return np.asarray(star)
