@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from imcat.backbones.vit import Vit
-from imcat.classify.calibration import COVERAGE
+from imcat.classify.calibration import COVERAGE, sharp_modes
 from imcat.classify.densities import Densities
 from imcat.classify.network import Answer
+from imcat.classify.photometry import GLOBALS
 from imcat.classify.prior import MixByMagnitude
 from imcat.classify.trained import TrainedClassifier
 from imcat.simulate.scene import Models
@@ -122,6 +123,12 @@ def like_training(folder: Path, survey: str, tiles: int, seed: int) -> LabelledS
     return simulated_sets([read_sample(p) for p in build_samples(folder, settings, StampSettings(), 2)])[0]
 
 
+def modes_of(own: LabelledSet, mode: int) -> Array:
+    """Modes of the calibration."""
+    fwhm = np.exp(own.photometry.extra[:, GLOBALS.index("log_psf")].astype(float))
+    return sharp_modes(np.full(len(own), mode), fwhm)
+
+
 def shares_of(
     trained: TrainedClassifier, own: LabelledSet, mix: MixByMagnitude, mode: int
 ) -> tuple[Array, Answer]:
@@ -129,7 +136,7 @@ def shares_of(
     see, measure, _ = MODES[mode]
     said = answers(trained.network, own, np.arange(len(own)), _CPU, see=see, measure=measure)
     magnitude = own.magnitude if measure else np.full(len(own), np.nan)
-    heat = trained.calibration.temperatures(np.full(len(own), mode), magnitude)
+    heat = trained.calibration.temperatures(modes_of(own, mode), magnitude)
     logit = said.kind.numpy().astype(float) / heat[:, None]
     return np.asarray(softmax(logit + np.log(mix.shares(own.magnitude)), axis=1)), said
 
@@ -202,7 +209,7 @@ def calibration(trained: TrainedClassifier, own: LabelledSet, survey: str) -> di
     """Probabilities and sets on sources like those that the calibration was fitted to, of other tiles."""
     truth, mix = own.labels.kind.numpy(), own.mix
     share, said = shares_of(trained, own, mix, 0)
-    threshold = trained.calibration.thresholds(np.zeros(len(own), int), own.magnitude)
+    threshold = trained.calibration.thresholds(modes_of(own, 0), own.magnitude)
     inside = share[np.arange(len(own)), truth] >= threshold
     mag = own.magnitude
     edges = (14.0, 18.0, 20.0, 21.5, 22.5, 24.0) if survey == "sdss" else (17.0, 21.0, 23.0, 24.5, 26.0)
@@ -238,7 +245,7 @@ def calibration(trained: TrainedClassifier, own: LabelledSet, survey: str) -> di
         density = Densities.of(said.redshift[sure, k].numpy())
         pit = np.interp(
             density.cumulative(own.labels.redshift.numpy()[sure].astype(float)), np.linspace(0, 1, 51),
-            trained.calibration.levels[0, k],
+            trained.calibration.levels[modes_of(own, 0)[0], k],
         )  # fmt: skip
         kind_name = kind.name.lower()
         found[f"z_{kind_name}_coverage"] = float(((pit > 0.05) & (pit < 0.95)).mean())

@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+# Tests run side by side, one on each core: more threads in each would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("IMCAT_THREADS", "1")
+
 _DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -1,7 +1,8 @@
 """What turns the network's answers into probabilities that hold: fitted on simulated sources it never saw.
 
 Four modes are calibrated apart, each by magnitude: stamp and photometry, stamp alone, photometry alone, and photometry
-of sources that spectroscopic surveys chose; the last on real tables.
+of sources that spectroscopic surveys chose; the last on real tables. The first three are calibrated once more for images as
+sharp as those from space, where a source of the same magnitude is another matter.
 """
 
 from __future__ import annotations
@@ -21,17 +22,22 @@ __all__ = [
     "COVERAGE",
     "LEVELS",
     "MODES",
+    "SHARP",
     "Calibration",
     "fit_levels",
     "fit_sets",
     "fit_temperature",
     "novelty_model",
+    "sharp_modes",
 ]
 
 Float64 = NDArray[np.float64]
 
 #: What the classifier may have of a source, in the order of the calibration's first axis.
-MODES = ("both", "stamp", "photometry", "spectroscopic")
+MODES = ("both", "stamp", "photometry", "spectroscopic", "both, sharp", "stamp, sharp", "photometry, sharp")
+#: Arcsec of the PSF's FWHM below which images are sharp.
+SHARP = 0.5
+_FIRST_SHARP = 4
 #: Share of the sources whose set of classes holds the true one.
 COVERAGE = 0.9
 #: Stated probabilities at which the cumulative redshift densities are corrected.
@@ -71,7 +77,8 @@ class Calibration:
     def none(width: int) -> Calibration:
         """No correction."""
         return Calibration(
-            np.ones((4, _BINS)), np.full((4, _BINS), 0.1), np.broadcast_to(LEVELS, (4, 2, LEVELS.size)).copy(),
+            np.ones((len(MODES), _BINS)), np.full((len(MODES), _BINS), 0.1),
+            np.broadcast_to(LEVELS, (len(MODES), 2, LEVELS.size)).copy(),
             np.zeros(width), np.eye(width), _QUANTILES * 10,
         )  # fmt: skip
 
@@ -97,6 +104,13 @@ class Calibration:
         """How unlike the training each source is: the share of simulated sources that are less so, ``[n]``."""
         away = np.sqrt((((vector - self.mean) @ self.whiten) ** 2).mean(axis=1))
         return np.asarray(np.interp(away, self.distance, np.linspace(0, 1, self.distance.size)))
+
+
+def sharp_modes(mode: NDArray[np.integer], fwhm: Float64) -> NDArray[np.intp]:
+    """Modes of sources ``[n]`` with the PSF's FWHM of their image, arcsec; NaN, where it is unknown, is not sharp."""
+    with np.errstate(invalid="ignore"):
+        sharp = (np.asarray(fwhm) < SHARP) & (mode < _FIRST_SHARP - 1)
+    return np.asarray(mode + _FIRST_SHARP * sharp, np.intp)
 
 
 def _bins(magnitude: Float64) -> NDArray[np.intp]:

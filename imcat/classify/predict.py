@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit, log_softmax, softmax
 
-from imcat.classify.calibration import LEVELS
+from imcat.classify.calibration import LEVELS, sharp_modes
 from imcat.classify.densities import Densities
 from imcat.classify.network import MORPHOLOGIES, Answer, measured
-from imcat.classify.photometry import Photometry
+from imcat.classify.photometry import GLOBALS, Photometry
 from imcat.classify.prior import MixByMagnitude
 from imcat.classify.trained import TrainedClassifier
 from imcat.errors import UsageError
@@ -131,7 +131,8 @@ def classify(
     bare = ~np.isfinite(magnitude)
     blind = np.ones(n, bool) if vision is None else ~(vision != 0).any(axis=1)
     alone = _SPECTROSCOPIC if prior.name == "spectroscopic" else _PHOTOMETRY
-    mode = np.where(blind, alone, np.where(bare, _STAMP, _BOTH))
+    fwhm = np.exp(photometry.extra[:, GLOBALS.index("log_psf")].astype(float))
+    mode = sharp_modes(np.where(blind, alone, np.where(bare, _STAMP, _BOTH)), fwhm)
     calibration = trained.calibration
     likelihood = said.kind.numpy().astype(float) / calibration.temperatures(mode, magnitude)[:, None]
     share = prior.shares(trained, magnitude)

@@ -23,6 +23,7 @@ _SURVEYS = ("sdss", "csst")
 _BRIGHTEST, _FAINTEST = 5.0, 35.0  # magnitudes outside are marks for missing values
 _SHORTEST = 500.0  # angstrom: a wavelength in nm or micrometres is below
 _DUSTIEST = 9.0  # E(B - V); 99 and the like are marks
+_CSST_FWHM = 0.14  # arcsec, of the PSF: about two pixels
 _SMALLEST = 0.01  # arcsec
 _SHAPES = (
     "half_light_radius", "semi_minor", "semi_major", "petrosian_radius", "petrosian_r50", "petrosian_r90", "spread_model",
@@ -138,7 +139,7 @@ def _total(columns: list[str], band: str) -> str | None:
 def _photometry(rows: Any, bands: list[str], waves: dict[str, float], survey: str, path: Path) -> Photometry:
     dust = _dust(rows, bands, waves, survey, path)
     if all(f"{b}_mag" not in rows.colnames for b in bands):
-        return _of_catalogue(rows, bands, waves, dust, path)
+        return _of_catalogue(rows, bands, waves, survey, dust, path)
     missing = np.full(len(rows), np.nan)
 
     def magnitudes(stem: str) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -160,13 +161,17 @@ def _photometry(rows: Any, bands: list[str], waves: dict[str, float], survey: st
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = numbers(rows, "petrosian_r90", path) / numbers(rows, "petrosian_r50", path)
         extra["concentration"] = np.where(np.isfinite(ratio), ratio, np.nan)
+    if survey == "csst":
+        extra["log_psf"] = np.full(len(rows), math.log(_CSST_FWHM))
     return table_photometry(
         [waves[b] for b in bands], np.stack([m for m, _ in total], 1), np.stack([e for _, e in total], 1), dust,
         np.stack(psf, 1), None, extra,
     )  # fmt: skip
 
 
-def _of_catalogue(rows: Any, bands: list[str], waves: dict[str, float], dust: Any, path: Path) -> Photometry:
+def _of_catalogue(
+    rows: Any, bands: list[str], waves: dict[str, float], survey: str, dust: Any, path: Path
+) -> Photometry:
     """Photometry of a catalogue's flux columns; as `imcat run` has it, but for the width of the PSF."""
     columns = {
         name: numbers(rows, name, path)
@@ -185,7 +190,8 @@ def _of_catalogue(rows: Any, bands: list[str], waves: dict[str, float], dust: An
     if dust is not None:
         columns |= {f"{b}_extinction": dust[:, k] for k, b in enumerate(bands)}
     reference = "r" if "r" in bands else bands[len(bands) // 2]
-    return catalogue_photometry(columns, bands, [waves[b] for b in bands], reference)
+    fwhm = _CSST_FWHM if survey == "csst" else np.nan
+    return catalogue_photometry(columns, bands, [waves[b] for b in bands], reference, fwhm)
 
 
 def _clean(mag: NDArray[Any], error: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -15,6 +15,7 @@ from scipy.special import softmax
 
 from imcat.classify.calibration import (
     COVERAGE,
+    SHARP,
     Calibration,
     fit_levels,
     fit_sets,
@@ -23,6 +24,7 @@ from imcat.classify.calibration import (
 )
 from imcat.classify.densities import Densities
 from imcat.classify.network import Answer, Seeing
+from imcat.classify.photometry import GLOBALS
 from imcat.classify.prior import EDGES, MixByMagnitude
 from imcat.classify.trained import FORMAT, TrainedClassifier
 from imcat.simulate.population import Population
@@ -39,12 +41,13 @@ _MODES = (
     (True, False),
     (False, True),
 )  # stamp, photometry: as `imcat.classify.calibration.MODES`
+_PSF = GLOBALS.index("log_psf")
 _CPU = torch.device("cpu")
 _WAVELENGTHS = (2500.0, 10500.0)
 _FAILURES = (
     "quasars and stars of the same colours are told apart only where the colours differ: worst at z = 2.5 to 3",
     "faint compact galaxies are taken for stars where the PSF is as wide as they are",
-    "lenses are known from simulation only",
+    "lenses are known from simulation only; the score rests on the deflector more than on the arcs",
     "morphology of galaxies smaller than the PSF is a guess from colour and magnitude",
 )
 
@@ -61,22 +64,39 @@ def calibrate(network: Seeing, sets: Sequence[LabelledSet], tables: Sequence[Tab
     tables : sequence of TableSet
         Validation rows of real tables; without any, what holds for photometry alone stands for them.
     """
-    found, vector = [], np.zeros((0, 1))
-    for see, measure in _MODES:
-        said = [answers(network, s, np.arange(len(s)), _CPU, see=see, measure=measure) for s in sets]
-        found.append(_fit(said, [s.labels for s in sets], [s.magnitude for s in sets], by_magnitude=measure))
-        if see and measure:
-            vector = np.concatenate([a.vector.numpy().astype(float) for a in said])
+    sharp = [bool(np.nanmedian(s.photometry.extra[:, _PSF]) < np.log(SHARP)) for s in sets]
+    ground = [s for s, is_sharp in zip(sets, sharp, strict=True) if not is_sharp]
+    space = [s for s, is_sharp in zip(sets, sharp, strict=True) if is_sharp]
+    # Where one kind of image is missing, the other stands for it.
+    found, vectors = _simulated_modes(network, ground or space)
+    above, more = _simulated_modes(network, space or ground)
+    vectors += more if ground and space else []
     real = [table_answers(network, t, _CPU) for t in tables]
     if tables:
         magnitudes = [t.photometry.reference_magnitude() for t in tables]
         found.append(_fit(real, [t.labels for t in tables], magnitudes, by_magnitude=True))
-        vector = np.concatenate([vector, *(a.vector.numpy().astype(float) for a in real)])
     else:
         found.append(found[-1])
+    vector = np.concatenate([*vectors, *(a.vector.numpy().astype(float) for a in real)])
+    temperature, threshold, levels = (np.stack(part) for part in zip(*found, *above, strict=True))
     mean, whiten, distance = novelty_model(vector)
-    temperature, threshold, levels = (np.stack(part) for part in zip(*found, strict=True))
     return Calibration(temperature, threshold, levels, mean, whiten, distance)
+
+
+_Fitted = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+
+def _simulated_modes(
+    network: Seeing, sets: Sequence[LabelledSet]
+) -> tuple[list[_Fitted], list[NDArray[np.float64]]]:
+    """What is fitted for each of `_MODES`, and the classifier's vectors of sources with stamp and photometry."""
+    found, vectors = [], []
+    for see, measure in _MODES:
+        said = [answers(network, s, np.arange(len(s)), _CPU, see=see, measure=measure) for s in sets]
+        found.append(_fit(said, [s.labels for s in sets], [s.magnitude for s in sets], by_magnitude=measure))
+        if see and measure:
+            vectors = [a.vector.numpy().astype(float) for a in said]
+    return found, vectors
 
 
 def _fit(
@@ -85,7 +105,7 @@ def _fit(
     magnitudes: Sequence[NDArray[np.float64]],
     *,
     by_magnitude: bool,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+) -> _Fitted:
     """Temperatures, thresholds and levels of one mode."""
     kind = np.concatenate([own.kind.numpy() for own in labels])
     mix = np.concatenate([own.mix.numpy().astype(float) for own in labels])
@@ -126,6 +146,7 @@ def write_classifier(
     checked: Sequence[TableSet],
     lens_magnitude: NDArray[np.float64],
     samples: Sequence[dict[str, Any]],
+    metrics: dict[str, float],
     folder: Path,
 ) -> Path:
     """Calibrate a classifier and write ``NAME.safetensors`` and its card.
@@ -146,6 +167,8 @@ def write_classifier(
         Magnitudes in r of simulated lenses.
     samples : sequence of dict
         Settings of the simulated tiles, for the card.
+    metrics : dict of str to float
+        What the network reached on validation sources (`imcat.train.classification.judge`).
     folder : path
         Where both go.
 
@@ -171,6 +194,7 @@ def write_classifier(
         "failures": list(_FAILURES),
         **trained.sizes(),
         "recipe": asdict(recipe),
+        "metrics": {k: round(v, 5) for k, v in metrics.items()},
         "samples": list(samples),
     }
     return write_with_card(folder, recipe.name, data, FORMAT, card)

@@ -68,16 +68,16 @@ def train_heads(
     use_all_cores()
     torch.manual_seed(recipe.seed + 1)
     network = network.to(place)
-    seen = [_Seen(own, _see(network, own, place)) for own in training]
     heads = network.classifier.train()
     optimiser = torch.optim.AdamW(parameter_groups(heads, recipe.decay), lr=recipe.head_rate)
     average, checkpoint, log = Average(heads), out / "heads.pt", Log(out / "heads.jsonl")
     begin = 0
     if resume and checkpoint.is_file():
         begin = load_checkpoint(checkpoint, heads, average, optimiser, place)
+    seen = [_Seen(own, _see(network, own, place)) for own in training] if begin < recipe.head_steps else []
     rng = np.random.default_rng([recipe.seed, begin, 9])
     every, total, count = max(1, recipe.head_steps // _LOGGED), dict.fromkeys(LOSS_WEIGHTS, 0.0), 0
-    share = np.array([len(s.own) for s in seen], float)
+    share = np.array([len(own) for own in training], float)
     for step in range(begin, recipe.head_steps):
         for group in optimiser.param_groups:
             group["lr"] = cosine_rate(recipe.head_rate, step, recipe.head_steps)

@@ -27,8 +27,9 @@ __all__ = [
 
 
 def use_all_cores() -> None:
-    """Let torch use every core: jobs that work window by window leave it one."""
-    torch.set_num_threads(os.cpu_count() or 1)
+    """Let torch use every core, or as many as ``IMCAT_THREADS`` says: jobs that work window by window leave it one."""
+    given = os.environ.get("IMCAT_THREADS", "")
+    torch.set_num_threads(int(given) if given.isdigit() and int(given) else os.cpu_count() or 1)
 
 
 def cosine_rate(highest: float, step: int, steps: int, warm: float = 0.05) -> float:

@@ -20,7 +20,7 @@ from imcat.simulate.population_tables import data_folder
 from imcat.simulate.split import Split
 from imcat.stamps import StampSettings
 from imcat.train.card_text import write_with_card
-from imcat.train.classification import ClassifierRecipe, train_classifier
+from imcat.train.classification import ClassifierRecipe, judge, train_classifier
 from imcat.train.classification_card import write_classifier
 from imcat.train.classification_data import TableSet, simulated_sets, table_set
 from imcat.train.fine_tuning import FineTuneRecipe, fine_tune, split_objects
@@ -129,10 +129,11 @@ def run_classification(
     if recipe.head_steps:
         network = train_heads(network, recipe, learned, judged, tables, checked, folder, resume=resume)
     lenses = np.concatenate([s.true_magnitude[s.labels.lens.numpy() > 0.5] for s in learned])
+    metrics = judge(network, judged, checked, torch.device("cpu"))
     del learned  # room for the sets to calibrate with
     fitted = simulated_sets([read_sample(p) for p in [*validation, *calibration]]) if calibration else judged
     return write_classifier(
-        network, recipe, fitted, tables, checked, lenses, [asdict(s) for s in skies], folder
+        network, recipe, fitted, tables, checked, lenses, [asdict(s) for s in skies], metrics, folder
     )
 
 

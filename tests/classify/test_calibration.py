@@ -18,6 +18,7 @@ from imcat.classify.calibration import (
     fit_sets,
     fit_temperature,
     novelty_model,
+    sharp_modes,
 )
 from imcat.classify.densities import Densities
 from imcat.classify.prior import EDGES, MixByMagnitude, SkyMix
@@ -356,3 +357,12 @@ class TestSky:
         found = sky.odds(np.array([MIDDLE[4], 0.5 * (MIDDLE[4] + MIDDLE[5]), 5.0, 40.0, np.nan]))
         expected = [odds[4], np.sqrt(odds[4] * odds[5]), odds[0], odds[-1], sky.odds(np.array([19.0]))[0]]
         np.testing.assert_allclose(found, expected)
+
+
+def test_images_from_space_have_modes_of_their_own() -> None:
+    mode = np.array([0, 1, 2, 3, 0, 1])
+    fwhm = np.array([0.15, 0.15, 0.15, 0.15, 1.3, np.nan])
+    found = sharp_modes(mode, fwhm)
+    assert [MODES[k] for k in found] == [
+        "both, sharp", "stamp, sharp", "photometry, sharp", "spectroscopic", "both", "stamp",
+    ]  # fmt: skip
