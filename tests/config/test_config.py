@@ -110,9 +110,19 @@ def _classes(cls: type) -> typing.Iterator[type]:
 
 def test_every_setting_can_be_written_and_is_described() -> None:
     infos = Config.describe()
-    assert {"", "surveys", "noise", "align", "detect", "network", "measure", "psf", "models", "inject"} == {
-        info.table for info in infos
-    }
+    assert {
+        "",
+        "surveys",
+        "noise",
+        "align",
+        "detect",
+        "network",
+        "measure",
+        "psf",
+        "models",
+        "classify",
+        "inject",
+    } == {info.table for info in infos}
     assert [f"{i.table}.{i.name}" for i in infos if not i.description] == []
     written = tomllib.loads(Config().to_toml())
     for info in infos:

@@ -39,7 +39,7 @@ def test_a_size_that_does_not_divide_keeps_the_mean() -> None:
     images = np.broadcast_to(np.arange(64.0), (1, 1, 64, 64)).copy()
     stamps = given_stamps(images, (6000.0,), 0.2, 40)
     flux = stamps.signal[0, 0] * stamps.noise[0, 0]
-    assert np.diff(flux, axis=1) == pytest.approx(1.6, rel=0.08)
+    assert np.abs(np.diff(flux, axis=1) - 1.6).max() < 0.3  # of whole pixels and parts of them
     assert float((flux[0, -1] - flux[0, 0]) / 39) == pytest.approx(1.6, rel=0.02)
 
 

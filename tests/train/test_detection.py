@@ -206,7 +206,7 @@ def test_the_command_writes_weights_that_load(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[detector]\n", "tables detector; expected one: detection"),
+        ("[detector]\n", "tables detector; expected one of detection"),
         ("[detection]\nstep = 3\n", "detection.step is unknown"),
         ("[detection]\ncrop = 60\n", "multiples of 8"),
         ("nonsense", "the recipe cannot be read"),

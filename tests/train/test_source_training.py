@@ -519,7 +519,7 @@ class TestClassifier:
         assert found.temperature.shape == found.threshold.shape == (len(MODES), bins)
         assert all(np.isfinite(v).all() for v in found.arrays().values())
         # Without tables, photometry alone stands for them.
-        assert MODES[-2:] == ("photometry", "spectroscopic")
+        assert MODES[2:4] == ("photometry", "spectroscopic")
         np.testing.assert_array_equal(found.temperature[2], found.temperature[3])
         real = calibrate(network, checked, [toy_table(300, 15)])
         assert not np.array_equal(real.threshold[2], real.threshold[3])
