@@ -18,73 +18,35 @@ from common import verdict
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from imcat.align import AlignSettings, map_grids
 from imcat.classify.network import measured
 from imcat.classify.photometry import table_photometry
-from imcat.classify.predict import look
+from imcat.classify.predict import lens_binning, look
 from imcat.classify.trained import TrainedClassifier, load_classifier
-from imcat.measure import Layer
-from imcat.noise import NoiseSettings, measure_noise
 from imcat.simulate.scene import Models
-from imcat.simulate.settings import SimulateSettings
-from imcat.simulate.tiles import observe, simulate_tile
-from imcat.simulate.truth_columns import truth_columns
-from imcat.stamps import Stamps, StampSettings, cut_stamps
-from imcat.tile import Tile
+from imcat.stamps import StampSettings
+from imcat.train.lens_samples import lens_stamps
+from imcat.train.source_samples import SampleSettings
 
 SEED = 907
-SHAPE = {"sdss": (1489, 2048), "csst": (1536, 1536)}
-PIXEL = {"sdss": 0.396, "csst": 0.074}
-_EACH = 500  # lenses on a tile, and look-alikes
+_PIXEL = {"sdss": 0.396, "csst": 0.074}
+_SIZE = {"sdss": (2048, 1489), "csst": (2048, 2048)}
+_SPACING = {"sdss": 16.0, "csst": 6.5}  # arcsec: stamps of neighbours do not overlap
+_LIKELY = 0.97  # of the places of the grid that are in the tile
+_CLEAR = {"sdss": 1.0, "csst": 0.3}  # arcsec: Einstein radii that the PSF leaves apart from the deflector
 _REFERENCE = "r"
 
 Array = NDArray[Any]
 _kept: dict[str, Any] = {}
 
 
-def _layers(tile: Tile) -> list[Layer]:
-    reference = tile.reference_exposure
-    out = []
-    for band in tile.bands:
-        for exposure in band.exposures:
-            grid = map_grids(reference.wcs, reference.shape, exposure.wcs, exposure.shape, AlignSettings())
-            noise = measure_noise(exposure, NoiseSettings())
-            fwhm = exposure.psf_fwhm or 3 * PIXEL[tile.survey]
-            out.append(Layer(band.name, exposure, noise, grid, fwhm / 2.3548, 1.0))
-    return out
-
-
-def stamps_of_tile(survey: str, index: int, models: Models) -> tuple[Stamps, dict[str, Array]]:
-    """Stamps and truth of the lenses and look-alikes of a tile."""
-    area = np.prod(SHAPE[survey]) * (PIXEL[survey] / 3600) ** 2
-    settings = SimulateSettings(
-        lenses_per_deg2=_EACH / area, lookalikes_per_deg2=_EACH / area, trails_per_tile=0.0
-    )
-    observation = observe(survey, index, SEED, settings, SHAPE[survey])
-    tile, scene = simulate_tile(observation, settings, models, SEED, index)
-    truth = truth_columns(scene, observation, settings)
-    chosen = truth["is_lens"] | (truth["lookalike"] != "")
-    truth = {k: v[chosen] for k, v in truth.items()}
-    waves = {band.name: band.wavelength for band in tile.bands}
-    parts = []
-    layers = _layers(tile)
-    for rows in np.array_split(np.arange(len(truth["x"])), 2):
-        parts.append(
-            cut_stamps(
-                layers,
-                waves,
-                tile.reference_exposure,
-                truth["x"][rows],
-                truth["y"][rows],
-                PIXEL[survey],
-                StampSettings(),
-            )
-        )
-    whole = Stamps(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in ("signal", "valid", "noise")),
-        parts[0].wavelength, parts[0].fwhm, parts[0].pixel,
+def sky(survey: str, binning: int) -> SampleSettings:
+    """Tiles filled with lenses and as many look-alikes."""
+    each = 0.5 * (3600 / _SPACING[survey]) ** 2
+    width, height = _SIZE[survey]
+    return SampleSettings(
+        survey=survey, seed=SEED, width=width, height=height, lenses=each, lookalikes=each,
+        spacing=_SPACING[survey], binning=binning, role="lenses",
     )  # fmt: skip
-    return whole, truth
 
 
 def _score(job: tuple[str, int]) -> dict[str, Array]:
@@ -92,20 +54,25 @@ def _score(job: tuple[str, int]) -> dict[str, Array]:
         torch.set_num_threads(1)
         _kept.update(models=Models.load(), trained=load_classifier())
     survey, index = job
-    stamps, truth = stamps_of_tile(survey, index, _kept["models"])
     trained: TrainedClassifier = _kept["trained"]
-    vision = torch.from_numpy(look(trained, stamps))
-    blank = np.full((len(stamps), len(stamps.wavelength)), np.nan, np.float32)
-    given = measured(table_photometry(list(stamps.wavelength), blank))
-    with torch.inference_mode():
-        said = trained.network.classifier(given, vision, torch.ones(len(stamps)))
-    names = ("is_lens", "einstein_radius", "arc_snr", f"{_REFERENCE}_mag")
-    return {"score": said.lens.numpy(), **{name: truth[name] for name in names}}
+    settings = sky(survey, lens_binning(trained.size, _PIXEL[survey]))
+    parts = []
+    for _, stamps, truth in lens_stamps(settings, index, _kept["models"], StampSettings(size=trained.size)):
+        vision = torch.from_numpy(look(trained, stamps))
+        blank = np.full((len(stamps), len(stamps.wavelength)), np.nan, np.float32)
+        given = measured(table_photometry(list(stamps.wavelength), blank))
+        with torch.inference_mode():
+            said = trained.network.classifier(given, vision, torch.ones(len(stamps)))
+        counted = truth["is_lens"] | (truth["lookalike"] != "")
+        names = ("is_lens", "lookalike", "einstein_radius", "arc_snr", f"{_REFERENCE}_mag")
+        parts.append({"score": said.lens.numpy()[counted], **{name: truth[name][counted] for name in names}})
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
 def scores(survey: str, images: int) -> Iterator[dict[str, Array]]:
     """Scores and truth, tile by tile."""
-    tiles = -(-images // (2 * _EACH))
+    width, height = (n * _PIXEL[survey] // _SPACING[survey] for n in _SIZE[survey])
+    tiles = int(-(-images // (_LIKELY * width * height)))
     with ProcessPoolExecutor(2, mp_context=get_context("forkserver")) as pool:
         yield from pool.map(_score, [(survey, k) for k in range(tiles)])
 
@@ -153,6 +120,22 @@ def lens_search(images: dict[str, int]) -> dict[str, Any]:
                 print(
                     f"   {survey} {name} {a:g} to {b:g}: {int(own.sum()):6d} lenses  AUROC {found['bins'][-1]['auroc']:.4f}"
                 )
+        for name in np.unique(all_of["lookalike"][~lens]):
+            pick = lens | (all_of["lookalike"] == name)
+            found["bins"].append(
+                {"by": "look-alike", "name": str(name), "n": int((all_of["lookalike"] == name).sum()),
+                 "auroc": auroc(all_of["score"][pick], lens[pick])}
+            )  # fmt: skip
+            print(f"   {survey} against {name}: AUROC {found['bins'][-1]['auroc']:.4f}")
+        clear = lens & (snr > 20) & (radius > _CLEAR[survey])
+        found["clear"] = {
+            "n": int(clear.sum()),
+            "auroc": auroc(all_of["score"][clear | ~lens], clear[clear | ~lens]),
+        }
+        print(
+            f"   {survey}: arcs above S/N 20, {_CLEAR[survey]} arcsec or more from the middle: {found['clear']['n']} lenses  "
+            f"AUROC {found['clear']['auroc']:.4f}"
+        )
         print(
             f"   {survey}: {found['images']} images, {found['lenses']} lenses  AUROC {found['auroc']:.4f}  TPR0 {found['tpr0']:.4f}  "
             f"TPR10 {found['tpr10']:.4f}"

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imcat.backbones.orient import upright
 from imcat.backbones.vit import AboutBands, BandMixer, mix_bands
 from imcat.errors import ConfigError
 
@@ -69,6 +70,11 @@ class Cnn(nn.Module):
         return int(self.net.num_features) + self.settings.about
 
     def forward(self, values: Tensor, valid: Tensor, conditions: Tensor) -> Tensor:
-        """Vectors of stamps ``[n, width]``; parameters as of `imcat.backbones.vit.Vit.tokens`."""
+        """Vectors of stamps ``[n, width]``; parameters as of `imcat.backbones.vit.Vit.tokens`.
+
+        In training the stamps are seen as they are, else upright (`imcat.backbones.orient`).
+        """
+        if not self.training:
+            values, valid = upright(values, valid)
         maps = mix_bands(self.mixer, values, valid, conditions)
         return torch.cat([self.net(maps), self.about(valid, conditions)], dim=1)

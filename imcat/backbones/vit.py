@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from imcat.backbones.blocks import Block
+from imcat.backbones.orient import upright
 from imcat.stamps import CONDITIONS
 
 __all__ = ["AboutBands", "BandMixer", "Vit", "VitSettings", "mix_bands", "patches"]
@@ -185,8 +186,11 @@ class Vit(nn.Module):
     def forward(self, values: Tensor, valid: Tensor, conditions: Tensor) -> Tensor:
         """Vectors of stamps ``[n, 2 width]``: the summary token beside the mean of the patches.
 
-        Parameters are those of `tokens`.
+        Parameters are those of `tokens`. In training the stamps are seen as they are, else upright
+        (`imcat.backbones.orient`).
         """
+        if not self.training:
+            values, valid = upright(values, valid)
         sequence = torch.cat([self.begin(valid, conditions), self.tokens(values, valid, conditions)], dim=1)
         done = self.run(sequence)
         return torch.cat([done[:, 0], done[:, 1:].mean(1)], dim=1)

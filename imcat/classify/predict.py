@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,14 @@ from imcat.errors import UsageError
 from imcat.simulate.sources import Kind
 from imcat.stamps import Stamps, band_conditions, compress
 
-__all__ = ["KINDS", "Prior", "classify", "look"]
+__all__ = ["KINDS", "Prior", "classify", "lens_binning", "look"]
 
 Float64 = NDArray[np.float64]
 
 #: Names of the classes, in the order of `imcat.simulate.sources.Kind`.
 KINDS = tuple(kind.name.lower() for kind in Kind)
 _BATCH = 1024
+_LENS_VIEW = 5.5  # arcsec
 _LOWER, _UPPER = 0.16, 0.84  # of the interval of a redshift
 _BOTH, _STAMP, _PHOTOMETRY, _SPECTROSCOPIC = range(4)
 
@@ -55,6 +57,24 @@ class Prior:
         if self.name == "flat":
             return MixByMagnitude.flat().shares(magnitude)
         raise UsageError(f"there is no prior {self.name!r}; expected sky, flat or spectroscopic")
+
+
+def lens_binning(size: int, pixel: float) -> int:
+    """Pixels to bin so that a stamp of `size` of them shows a lens: arcs lie up to 3 arcsec from the middle.
+
+    Parameters
+    ----------
+    size : int
+        Pixels on a side of the stamps.
+    pixel : float
+        Of the images, arcsec.
+
+    Examples
+    --------
+    >>> lens_binning(40, 0.396), lens_binning(40, 0.074)
+    (1, 2)
+    """
+    return max(1, math.ceil(_LENS_VIEW / (size * pixel)))
 
 
 def look(trained: TrainedClassifier, stamps: Stamps) -> NDArray[np.float32]:
@@ -103,6 +123,7 @@ def classify(
     photometry: Photometry,
     vision: NDArray[np.float32] | None = None,
     prior: Prior | None = None,
+    wide: NDArray[np.float32] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Columns of classes, morphology and redshifts.
 
@@ -116,6 +137,8 @@ def classify(
         Of `look`; without it photometry alone is used.
     prior : Prior, optional
         Default: the sky's mix, averaged over the sky.
+    wide : float32 array ``[n, vision]``, optional
+        Of `look` at stamps wide enough for a lens, where `vision` is of narrower ones (`lens_binning`).
 
     Returns
     -------
@@ -146,6 +169,8 @@ def classify(
         f"class_loglike_{k}": v for k, v in zip(KINDS, log_softmax(likelihood, axis=1).T, strict=True)
     }
     columns["class_set"] = _sets(probability, calibration.thresholds(mode, magnitude))
+    if wide is not None:
+        said = replace(said, lens=answer(trained, photometry, wide, spectroscopic=False).lens)
     lens = said.lens.numpy().astype(float)
     columns["p_lens"] = expit(lens + np.log(trained.sky.odds(magnitude)))
     columns["lens_loglike"] = lens

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from imcat.classify.photometry import catalogue_photometry, table_photometry
-from imcat.classify.predict import Prior, classify, look
+from imcat.classify.predict import Prior, classify, lens_binning, look
 from imcat.classify.settings import ClassifySettings
 from imcat.classify.trained import TrainedClassifier, load_classifier
 from imcat.measure.views import Layer
@@ -79,10 +80,15 @@ def class_columns(
     x, y = np.asarray(columns["x"], float), np.asarray(columns["y"], float)
     size = StampSettings(size=trained.size)
     vision = np.zeros((len(x), trained.network.vision.width), np.float32)
+    binning = lens_binning(trained.size, arcsec)
+    wide = np.zeros_like(vision) if binning > 1 else None
 
     def see(index: NDArray[np.int64]) -> None:
         stamps = cut_stamps(kept, used, reference, x[index], y[index], arcsec, size)
         vision[index] = look(trained, stamps)
+        if wide is not None:
+            wider = replace(size, binning=binning)
+            wide[index] = look(trained, cut_stamps(kept, used, reference, x[index], y[index], arcsec, wider))
 
     windows = stamp_windows(reference.shape, x, y) if kept else []
     list(pool.map(see, windows) if pool is not None else map(see, windows))
@@ -93,4 +99,4 @@ def class_columns(
         photometry = catalogue_photometry(columns, list(used), list(used.values()), band, width)
     else:
         photometry = table_photometry([float(np.mean(trained.wavelengths))], np.full((len(x), 1), np.nan))
-    return classify(trained, photometry, vision, Prior(settings.prior, np.full(len(x), latitude)))
+    return classify(trained, photometry, vision, Prior(settings.prior, np.full(len(x), latitude)), wide)

@@ -182,6 +182,8 @@ def add_lenses(
     area = rows * columns * (reference.pixel_scale / 3600.0) ** 2
     lenses = int(rng.poisson(settings.lenses_per_deg2 * area))
     alike = int(rng.poisson(settings.lookalikes_per_deg2 * area))
+    places_of = _Places(rng, rows, columns, settings.lens_spacing / reference.pixel_scale)
+    lenses, alike = places_of.at_most(lenses, alike)
     fwhm = min(e.psf.fwhm * e.pixel_scale for e in observation.exposures)
     cell = max(_SMALLEST_CELL, _CELL * fwhm)
     systems = None
@@ -195,11 +197,11 @@ def add_lenses(
             faintest_image=_FAINTEST.get(observation.survey, _FAINTEST["sdss"]),
         )
         parts.append(systems.deflector)
-        places.append((rng.uniform(0, columns, lenses) - 0.5, rng.uniform(0, rows, lenses) - 0.5))
+        places.append(places_of.draw(lenses))
     names = [np.full(len(sources) + lenses, "", dtype="<U8")]
     if alike:
         found = draw_lookalikes(rng, alike, population)
-        at = rng.uniform(0, columns, alike) - 0.5, rng.uniform(0, rows, alike) - 0.5
+        at = places_of.draw(alike)
         offset = reference.jacobian @ np.stack([found.xi, found.eta])
         parts.append(found.sources)
         places.append((at[0][found.system] + offset[0], at[1][found.system] + offset[1]))
@@ -218,3 +220,40 @@ def add_lenses(
         np.concatenate([p[1] for p in places]),
         lensed,
     )
+
+
+class _Places:
+    """Places of lenses and look-alikes: anywhere, or on a grid whose cells are taken once.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of randomness.
+    rows, columns : int
+        Of the reference image.
+    spacing : float
+        Of the grid, pixels; 0 for anywhere.
+    """
+
+    def __init__(self, rng: np.random.Generator, rows: int, columns: int, spacing: float) -> None:
+        self.rng, self.rows, self.columns, self.spacing = rng, rows, columns, spacing
+        self.free = np.zeros((0, 2))
+        if spacing:
+            ny, nx = int(rows // spacing), int(columns // spacing)
+            grid = np.stack(np.meshgrid(np.arange(nx), np.arange(ny)), axis=-1).reshape(-1, 2)
+            self.free = spacing * (rng.permutation(grid) + 0.5)
+
+    def at_most(self, lenses: int, alike: int) -> tuple[int, int]:
+        """Numbers that there is room for, in the same proportion."""
+        if not self.spacing or lenses + alike <= len(self.free):
+            return lenses, alike
+        share = len(self.free) / (lenses + alike)
+        return int(lenses * share), int(alike * share)
+
+    def draw(self, n: int) -> tuple[Float64, Float64]:
+        """X and y of `n` of them, pixels."""
+        if not self.spacing:
+            return self.rng.uniform(0, self.columns, n) - 0.5, self.rng.uniform(0, self.rows, n) - 0.5
+        # Not all in the middle of a pixel.
+        taken, self.free = self.free[:n] + self.rng.uniform(-0.5, 0.5, (n, 2)), self.free[n:]
+        return taken[:, 0] - 0.5, taken[:, 1] - 0.5

@@ -30,6 +30,9 @@ class SimulateSettings:
         Strong lenses on a square degree.
     lookalikes_per_deg2 : float
         Objects that look like a lens and are none (rings, spirals, mergers, chance alignments).
+    lens_spacing : float
+        arcsec: lenses and look-alikes stand on a grid of this spacing, in random order, no more of them than it holds;
+        0 puts them anywhere.
     smallest_einstein_radius : float
         arcsec; 0 takes 0.5 for SDSS and 0.2 for CSST.
     cluster_stars : int
@@ -73,6 +76,7 @@ class SimulateSettings:
     clustering: bool = True
     lenses_per_deg2: float = 6.0
     lookalikes_per_deg2: float = 20.0
+    lens_spacing: float = 0.0
     smallest_einstein_radius: float = 0.0
     cluster_stars: int = 0
     cluster_radius: float = 30.0
@@ -92,7 +96,7 @@ class SimulateSettings:
 
     def __post_init__(self) -> None:
         for name in (
-            "density", "star_density", "lenses_per_deg2", "lookalikes_per_deg2", "smallest_einstein_radius",
+            "density", "star_density", "lenses_per_deg2", "lookalikes_per_deg2", "lens_spacing", "smallest_einstein_radius",
             "cluster_stars", "seeing", "sky_gradient", "sky_residual", "trails_per_tile", "bad_columns_per_tile",
             "noise_correlation", "depth_below_limit",
         ):  # fmt: skip

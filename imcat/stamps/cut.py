@@ -186,7 +186,7 @@ def cut_stamps(
     settings : StampSettings
         Size and pixel.
     """
-    n, size = len(x), settings.size
+    n, size = len(x), settings.size * settings.binning
     pixel = settings.pixel or arcsec
     bands = list(dict.fromkeys(layer.band for layer in layers))
     signal = np.zeros((n, len(bands), size, size), np.float32)
@@ -206,7 +206,27 @@ def cut_stamps(
         valid[:, k] = there
         scale = np.where(some, np.sqrt(peak), 0.0).astype(np.float32)
         np.divide(total * scale[:, None, None], weight, out=signal[:, k], where=there)
-    return Stamps(signal, valid, noise, np.array([wavelengths[band] for band in bands]), fwhm, pixel)
+    whole = Stamps(signal, valid, noise, np.array([wavelengths[band] for band in bands]), fwhm, pixel)
+    return whole if settings.binning == 1 else _binned(whole, settings.binning)
+
+
+def _binned(stamps: Stamps, side: int) -> Stamps:
+    """Squares of pixels added up, what is missing made up from the rest of its square."""
+    n, bands, size, _ = stamps.signal.shape
+    cut = (n, bands, size // side, side, size // side, side)
+    number = stamps.valid.reshape(cut).sum(axis=(3, 5), dtype=np.int32)
+    total = stamps.signal.reshape(cut).sum(axis=(3, 5))
+    there = 2 * number >= side**2
+    # The noise of a sum of n pixels is the root of n times that of one; that of a square with gaps is taken as it is.
+    signal = np.divide(side * total, number, out=np.zeros_like(total), where=there)
+    return Stamps(
+        signal,
+        there.astype(np.uint8),
+        side * stamps.noise,
+        stamps.wavelength,
+        stamps.fwhm,
+        side * stamps.pixel,
+    )
 
 
 def stamps_by_window(

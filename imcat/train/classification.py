@@ -288,7 +288,7 @@ def _simulated_losses(
     stamps = chosen.stamps.batch(rows, int(rng.integers(8)))
     index = torch.from_numpy(rows)
     fate = rng.random(len(rows))
-    blind = torch.from_numpy(fate < recipe.no_stamp)
+    blind = torch.from_numpy(fate < recipe.no_stamp) & torch.isfinite(chosen.measured.mags[index]).any((1, 2))
     photometry, kept = drop(
         take(chosen.measured, index), rng, bands=0.35, kinds=0.3, errors=0.2, dust=0.4, all_of_it=0.0
     )
@@ -378,6 +378,10 @@ def judge(
         rows = np.arange(min(_JUDGED, len(chosen)))
         label = chosen.labels.take(torch.from_numpy(rows))
         name = f"{len(chosen.photometry.wavelength)}b"
+        if not np.isfinite(chosen.photometry.total).any():
+            answer = answers(network, chosen, rows, place)
+            found[f"{name}_lens_auc_alike"] = _auc(answer.lens.numpy(), label.lens.numpy() > 0.5)
+            continue
         for mode, see, measure in (("", True, True), ("_image", True, False), ("_photometry", False, True)):
             answer = answers(network, chosen, rows, place, see=see, measure=measure)
             right = (answer.kind + label.mix).argmax(1) == label.kind

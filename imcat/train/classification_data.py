@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imcat.classify.network import MORPHOLOGIES, Measured, measured
-from imcat.classify.photometry import Photometry, catalogue_photometry
+from imcat.classify.photometry import Photometry, catalogue_photometry, table_photometry
 from imcat.classify.prior import MixByMagnitude
 from imcat.simulate.sources import Kind
 from imcat.surveys.extinction import band_extinction
@@ -97,7 +98,7 @@ class TableSet:
 
 
 def simulated_sets(samples: Sequence[SourceSample], reference: str = "r") -> list[LabelledSet]:
-    """Sets of the samples, one for each list of bands.
+    """Sets of the samples, one for each list of bands; those without measured columns apart.
 
     Parameters
     ----------
@@ -106,9 +107,9 @@ def simulated_sets(samples: Sequence[SourceSample], reference: str = "r") -> lis
     reference : str
         Band of the truth's magnitudes.
     """
-    groups: dict[tuple[str, ...], list[SourceSample]] = {}
+    groups: dict[tuple[Any, ...], list[SourceSample]] = {}
     for sample in samples:
-        groups.setdefault(sample.bands, []).append(sample)
+        groups.setdefault((sample.bands, bool(sample.columns)), []).append(sample)
     return [_simulated(group, reference) for group in groups.values()]
 
 
@@ -117,9 +118,10 @@ def _simulated(samples: list[SourceSample], reference: str) -> LabelledSet:
     photometry = concatenate(parts)
     truth = {name: np.concatenate([s.truth[name] for s in samples]) for name in samples[0].truth}
     kind = np.array([_KINDS[v] for v in truth["type"].tolist()], np.int64)
-    magnitude = photometry.reference_magnitude()
-    mix = MixByMagnitude.of_sample(magnitude, kind)
     n = len(kind)
+    true_magnitude = np.asarray(truth[f"{reference}_mag"], float)
+    magnitude = photometry.reference_magnitude() if samples[0].columns else true_magnitude
+    mix = MixByMagnitude.of_sample(magnitude, kind)
     lens = truth["is_lens"].astype(np.float32)
     odds = float(lens.mean()) / max(1e-9, 1 - float(lens.mean()))
     # What was not drawn cannot be seen: a spiral too faint for its arms is a disc.
@@ -142,7 +144,7 @@ def _simulated(samples: list[SourceSample], reference: str) -> LabelledSet:
     )
     return LabelledSet(
         StampSet.gather(samples)[0], photometry, measured(photometry), labels, magnitude,
-        np.asarray(truth[f"{reference}_mag"], float), mix,
+        true_magnitude, mix,
     )  # fmt: skip
 
 
@@ -157,6 +159,8 @@ def effective_index(bulge_fraction: NDArray[np.float64]) -> NDArray[np.float64]:
 def _photometry(sample: SourceSample, reference: str) -> Photometry:
     """Photometry of the columns, with the extinction that was simulated."""
     names = sample.bands
+    if not sample.columns:
+        return table_photometry(sample.wavelength.tolist(), np.full((len(sample), len(names)), np.nan))
     waves = dict(zip(names, sample.wavelength.tolist(), strict=True))
     survey = "sdss" if set(names) <= set("ugriz") else "csst"
     unit = band_extinction(survey, waves, 1.0)

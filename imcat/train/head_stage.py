@@ -1,7 +1,7 @@
 """The second stage of the classifier's training: the heads alone, on what the finished backbone sees.
 
-What the backbone sees of every stamp is computed once for some of its turns; a step then costs so little that the heads
-can see the tables and the simulated sources many times more than the backbone did.
+What the backbone sees of every stamp is computed once; a step then costs so little that the heads can see the tables and
+the simulated sources many times more than the backbone did.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from imcat.train.loop import (
 
 __all__ = ["train_heads"]
 
-_TURNS = (0, 3, 5)  # of the eight symmetries
 _BATCH = 512
 _CLIP = 1.0
 _LOGGED = 8  # times
@@ -45,7 +44,7 @@ _LOGGED = 8  # times
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """A set with what the backbone sees of its stamps, ``[turns, n, width]``."""
+    """A set with what the backbone sees of its stamps, ``[n, width]``."""
 
     own: LabelledSet
     vision: Tensor
@@ -110,20 +109,17 @@ def train_heads(
 
 @torch.no_grad()
 def _see(network: Seeing, own: LabelledSet, place: torch.device) -> Tensor:
-    """What the backbone sees of all stamps, in some of their turns; half precision, to keep it small."""
+    """What the backbone sees of all stamps, in half precision, to keep it small."""
     network.vision.eval()
-    turns = []
-    for turn in _TURNS:
-        parts: list[Tensor] = []
-        for rows in np.array_split(np.arange(len(own)), max(1, len(own) // _BATCH)):
-            stamps = own.stamps.batch(rows, turn)
-            with torch.autocast(place.type, dtype=torch.bfloat16):
-                vectors = network.vision(
-                    stamps.values.to(place), stamps.valid.to(place), stamps.conditions.to(place)
-                )
-            parts.append(vectors.half().cpu())
-        turns.append(torch.cat(parts))
-    return torch.stack(turns)
+    parts: list[Tensor] = []
+    for rows in np.array_split(np.arange(len(own)), max(1, len(own) // _BATCH)):
+        stamps = own.stamps.batch(rows)
+        with torch.autocast(place.type, dtype=torch.bfloat16):
+            vectors = network.vision(
+                stamps.values.to(place), stamps.valid.to(place), stamps.conditions.to(place)
+            )
+        parts.append(vectors.half().cpu())
+    return torch.cat(parts)
 
 
 def _simulated(
@@ -136,12 +132,13 @@ def _simulated(
     index = torch.from_numpy(rows)
     fate = rng.random(len(rows))
     blind = torch.from_numpy(fate < recipe.no_stamp)
+    blind &= torch.isfinite(chosen.own.measured.mags[index]).any((1, 2))
     photometry, _ = drop(
         take(chosen.own.measured, index), rng, bands=0.35, kinds=0.3, errors=0.2, dust=0.4, all_of_it=0.0
     )
     bare = torch.from_numpy(fate > 1 - recipe.no_photometry)
     photometry.mags[bare], photometry.extra[bare] = float("nan"), float("nan")
-    vision = chosen.vision[int(rng.integers(len(chosen.vision))), index].float()
+    vision = chosen.vision[index].float()
     with torch.autocast(place.type, dtype=torch.bfloat16):
         answer = network.classifier(photometry.to(place), vision.to(place), (~blind).float().to(place))
     labels = chosen.own.labels.take(index)

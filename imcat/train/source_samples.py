@@ -45,6 +45,8 @@ __all__ = [
     "unpack",
 ]
 
+#: What samples are for.
+ROLES = ("training", "calibration", "lenses")
 _STEP = 0.1  # of compressed pixels as they are stored, well below the noise
 _RADIUS = {"sdss": 1.0, "csst": 0.3}  # arcsec, of a match
 _WRONG = (
@@ -74,7 +76,12 @@ class SampleSettings:
     lenses, lookalikes : float
         On a square degree.
     role : str
-        ``training``, or ``calibration``: only probabilities and intervals are fitted to these, no weights.
+        ``training``; ``calibration``: only probabilities and intervals are fitted to these, no weights; ``lenses``: only
+        stamps of lenses, look-alikes and some other sources, cut at their true places (`imcat.train.lens_samples`).
+    spacing : float
+        Of lenses and look-alikes in tiles of the role ``lenses``, arcsec.
+    binning : int
+        Of the stamps of these (`imcat.stamps.StampSettings`).
     fit_models : bool
         Whether PSF and model fluxes are measured: with the many exposures of CSST that takes most of the time.
     """
@@ -95,10 +102,16 @@ class SampleSettings:
     lookalikes: float = 3000.0
     fit_models: bool = True
     role: str = "training"
+    spacing: float = 0.0
+    binning: int = 1
 
     def __post_init__(self) -> None:
-        if self.role not in ("training", "calibration"):
-            raise ConfigError(f"samples.role is {self.role!r}; expected training or calibration")
+        if self.role not in ROLES:
+            raise ConfigError(f"samples.role is {self.role!r}; expected one of {', '.join(ROLES)}")
+        if self.role == "lenses" and not self.spacing > 0:
+            raise ConfigError(
+                f"samples.spacing is {self.spacing}; expected arcsec between lenses where role is lenses"
+            )
 
     def smoke(self) -> SampleSettings:
         """The same, for a minute."""
@@ -107,7 +120,11 @@ class SampleSettings:
     @property
     def name(self) -> str:
         """Of the files: other settings, other files."""
-        plain = {k: v for k, v in asdict(self).items() if k not in ("tiles", "start", "role")}
+        plain = {
+            k: v for k, v in asdict(self).items() if k not in ("tiles", "start", "role", "spacing", "binning")
+        }
+        if self.role == "lenses":
+            plain |= {"spacing": self.spacing, "binning": self.binning}
         text = repr(sorted(plain.items()))
         return f"{self.survey}-{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -195,14 +212,7 @@ def simulated_sample(
         In place of those that the settings ask for, beside the sky's own.
     """
     rng = np.random.default_rng([settings.seed, index, _SPAWN])
-    sky = SimulateSettings(
-        lenses_per_deg2=settings.lenses,
-        lookalikes_per_deg2=settings.lookalikes,
-        star_density=float(np.exp(rng.uniform(np.log(0.5), np.log(3.0)))),
-        seeing=float(rng.uniform(0.9, 1.8)) if settings.survey == "sdss" else 0.0,
-        psf_stretch=float(rng.uniform(1.0, 1.5)) if settings.survey == "csst" else 1.0,
-        trails_per_tile=0.05,
-    )
+    sky = sky_of(settings, rng)
     observation = observe(settings.survey, index, settings.seed, sky, (settings.height, settings.width))
     numbers = {Kind.STAR: settings.stars, Kind.GALAXY: settings.galaxies, Kind.QUASAR: settings.quasars}
     if added is None:
@@ -218,6 +228,19 @@ def simulated_sample(
         stamps,
         Config(fit_models=settings.fit_models, classify_sources=False),
         _RADIUS[settings.survey],
+    )
+
+
+def sky_of(settings: SampleSettings, rng: np.random.Generator) -> SimulateSettings:
+    """Conditions of one tile: seeing, stars, lenses."""
+    return SimulateSettings(
+        lenses_per_deg2=settings.lenses,
+        lookalikes_per_deg2=settings.lookalikes,
+        lens_spacing=settings.spacing,
+        star_density=float(np.exp(rng.uniform(np.log(0.5), np.log(3.0)))),
+        seeing=float(rng.uniform(0.9, 1.8)) if settings.survey == "sdss" else 0.0,
+        psf_stretch=float(rng.uniform(1.0, 1.5)) if settings.survey == "csst" else 1.0,
+        trails_per_tile=0.05,
     )
 
 
@@ -317,6 +340,11 @@ def _job(job: tuple[Path, SampleSettings, int, StampSettings]) -> Path:
     path, settings, index, stamps = job
     if not _models:
         _models.append(Models.load())
+    if settings.role == "lenses":
+        from imcat.train.lens_samples import lens_sample
+
+        write_sample(path, lens_sample(settings, index, _models[0], stamps))
+        return path
     write_sample(path, simulated_sample(settings, index, _models[0], stamps))
     return path
 

@@ -131,7 +131,13 @@ def run_classification(
     lenses = np.concatenate([s.true_magnitude[s.labels.lens.numpy() > 0.5] for s in learned])
     metrics = judge(network, judged, checked, torch.device("cpu"))
     del learned  # room for the sets to calibrate with
-    fitted = simulated_sets([read_sample(p) for p in [*validation, *calibration]]) if calibration else judged
+    fitted = [
+        own
+        for own in (
+            simulated_sets([read_sample(p) for p in [*validation, *calibration]]) if calibration else judged
+        )
+        if np.isfinite(own.photometry.total).any()
+    ]
     return write_classifier(
         network, recipe, fitted, tables, checked, lenses, [asdict(s) for s in skies], metrics, folder
     )

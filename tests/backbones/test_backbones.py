@@ -24,6 +24,7 @@ from imcat.backbones.choice import (
 from imcat.backbones.cnn import CnnSettings
 from imcat.backbones.files import BACKBONE_FORMAT, load_backbone
 from imcat.backbones.mae import MaskedAutoencoder
+from imcat.backbones.orient import upright
 from imcat.backbones.vit import VitSettings, patches
 from imcat.errors import ConfigError, InputError
 from imcat.stamps import CONDITIONS
@@ -222,3 +223,33 @@ class TestMaskedTokens:
         nearest = (tokenizer.book[unused] @ codes.flatten(0, 1).T).amax(1)
         assert torch.allclose(nearest, torch.ones_like(nearest), atol=1e-5)
         assert not torch.equal(tokenizer.book[unused], before[unused])
+
+
+@pytest.mark.parametrize("turn", range(8))
+@torch.inference_mode()
+def test_turned_and_mirrored_stamps_give_the_same_answer(backbone: Backbone, turn: int) -> None:
+    values, valid, conditions = stamps(5, 3)
+    valid[1, 2, :7] = 0
+    out = backbone(values, valid, conditions)
+    mirrored = [t.flip(3) if turn >= 4 else t for t in (values, valid)]
+    moved = [t.rot90(turn % 4, (2, 3)) for t in mirrored]
+    assert torch.allclose(backbone(*moved, conditions), out, atol=1e-5)
+
+
+def test_in_training_stamps_are_seen_as_they_are() -> None:
+    torch.manual_seed(1)
+    network = build_backbone(SMALL).train()
+    values, valid, conditions = stamps(5, 3)
+    out = network(values, valid, conditions)
+    assert not torch.allclose(network(values.flip(3), valid.flip(3), conditions), out, atol=1e-3)
+
+
+def test_upright_stamps_hold_the_same_pixels() -> None:
+    values, valid, _ = stamps(40, 2)
+    moved, known = upright(values, valid)
+    light = moved.sum(1)
+    place = torch.arange(32.0) - 15.5
+    x, y = (light.sum(1) * place).sum(1), (light.sum(2) * place).sum(1)
+    assert bool(((x >= y) & (y >= 0)).all())
+    assert torch.equal(moved.flatten(2).sort(2).values, values.flatten(2).sort(2).values)
+    assert known.shape == valid.shape

@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from imcat.classify import stage
 from imcat.classify.settings import ClassifySettings
 from imcat.config import Config
 from imcat.errors import ConfigError
 from imcat.pipeline import catalogue_tile, process_tile
 from imcat.scale.preload import practice_tile
+from imcat.simulate.tiles import stream
 from imcat.tile import Tile
 
 QUICK = Config(detector="threshold", fit_models=False)
@@ -61,3 +63,18 @@ def test_bands_that_it_does_not_know_are_left_out_and_named() -> None:
 def test_an_unknown_prior_is_refused() -> None:
     with pytest.raises(ConfigError, match="expected one of sky, flat, spectroscopic"):
         ClassifySettings("bright")
+
+
+def test_lenses_are_looked_for_in_stamps_wide_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    tile = next(stream("csst", 3, (256, 256))).tile
+    wide = catalogue_tile(tile, QUICK)
+    monkeypatch.setattr(stage, "lens_binning", lambda size, pixel: 1)
+    narrow = catalogue_tile(tile, QUICK)
+    assert len(wide) > 5
+    assert np.array_equal(shares(wide), shares(narrow), equal_nan=True)
+    assert np.abs(np.asarray(wide["lens_loglike"]) - np.asarray(narrow["lens_loglike"])).max() > 0.01
+    # Ground-based pixels show enough as they are.
+    plain = catalogue_tile(practice_tile(), QUICK)
+    monkeypatch.undo()
+    again = catalogue_tile(practice_tile(), QUICK)
+    assert np.array_equal(np.asarray(plain["lens_loglike"]), np.asarray(again["lens_loglike"]))

@@ -16,6 +16,7 @@ from imcat.simulate.scene import Models, make_scene
 from imcat.simulate.settings import SimulateSettings
 from imcat.simulate.tiles import observe, simulate_tile, stream, write_tile
 from imcat.simulate.truth import truth_fields
+from imcat.simulate.truth_columns import truth_columns
 from imcat.surveys import find_tiles, read_tile
 from imcat.surveys.sdss_write import float_compress
 from imcat.window import Window
@@ -199,3 +200,16 @@ def test_a_depth_without_a_population_is_refused_before_drawing(models: Models) 
     observation = observe("sdss", 0, 1, SimulateSettings(), SMALL)
     with pytest.raises(InputError, match="where the population ends"):
         make_scene(observation, SimulateSettings(depth_below_limit=9.0), models, np.random.SeedSequence(1))
+
+
+def test_lenses_on_a_grid_keep_their_distance(models: Models) -> None:
+    settings = SimulateSettings(lenses_per_deg2=30000.0, lookalikes_per_deg2=30000.0, lens_spacing=16.0)
+    observation = observe("sdss", 0, 4, settings, (400, 400))
+    _, scene = simulate_tile(observation, settings, models, 4)
+    truth = truth_columns(scene, observation, settings)
+    own = truth["is_lens"] | (truth["lookalike"] != "")
+    x, y = truth["x"][own], truth["y"][own]
+    distance = np.hypot(x[:, None] - x, y[:, None] - y) + 1e9 * np.eye(len(x))
+    assert 75 <= len(x) <= 81  # 9 x 9 places
+    assert 0.3 < truth["is_lens"][own].mean() < 0.7
+    assert distance.min() > 16.0 / 0.396 - 2

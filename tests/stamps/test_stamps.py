@@ -164,3 +164,28 @@ def test_impossible_sizes_are_refused() -> None:
         StampSettings(size=4)
     with pytest.raises(ConfigError, match="pixel"):
         StampSettings(pixel=-1)
+    with pytest.raises(ConfigError, match="binning"):
+        StampSettings(binning=0)
+
+
+def test_binned_stamps_show_twice_as_much_and_keep_the_light() -> None:
+    one = layer(gaussian(99.0, 99.0))
+    fine, wide = cut([one], 99.0, 99.0, size=80), cut([one], 99.0, 99.0, size=40, binning=2)
+    assert wide.signal.shape == (1, 1, 40, 40)
+    assert wide.pixel == pytest.approx(2 * SCALE)
+    assert wide.noise[0, 0] == pytest.approx(2 * fine.noise[0, 0])
+    squares = fine.signal.reshape(1, 1, 40, 2, 40, 2).sum((3, 5))
+    np.testing.assert_allclose(wide.signal * 2, squares, rtol=1e-5, atol=1e-4)
+    light = (wide.signal[0, 0] * wide.noise[0, 0]).sum()
+    assert light == pytest.approx(1000 * 2 * np.pi * 2.0**2, rel=0.01)
+
+
+def test_a_binned_pixel_makes_up_for_what_is_missing() -> None:
+    image = np.full((SIDE, SIDE), 5.0, np.float32)
+    image[100, :] = np.nan
+    wide = cut([layer(image)], 99.0, 99.0, size=16, binning=2)
+    known = wide.valid[0, 0] > 0
+    assert 0.7 < known.mean() < 1
+    np.testing.assert_allclose(
+        wide.signal[0, 0][known], 10.0, rtol=2e-3
+    )  # four pixels of 5, in units of noise 2

@@ -23,15 +23,31 @@ from imcat.classify.network import MORPHOLOGIES, Answer, Measured, Seeing, measu
 from imcat.classify.photometry import table_photometry
 from imcat.classify.prior import EDGES
 from imcat.errors import ConfigError
+from imcat.simulate.scene import Models
 from imcat.simulate.sources import Kind
-from imcat.stamps import CONDITIONS, Stamps, band_conditions, compress
+from imcat.stamps import CONDITIONS, Stamps, StampSettings, band_conditions, compress
 from imcat.surveys.extinction import band_extinction
-from imcat.train.classification import ClassifierRecipe, answers, classification_loss, train_classifier
+from imcat.train.classification import (
+    ClassifierRecipe,
+    _simulated_losses,
+    answers,
+    classification_loss,
+    train_classifier,
+)
 from imcat.train.classification_card import calibrate
 from imcat.train.classification_data import LabelledSet, Labels, TableSet, drop, simulated_sets, table_set
+from imcat.train.lens_samples import lens_sample
 from imcat.train.loop import Average, cosine_rate, load_checkpoint, parameter_groups, save_checkpoint
 from imcat.train.pretrain import PretrainRecipe, pretrain
-from imcat.train.source_samples import SourceSample, pack, read_sample, stamps_of, unpack, write_sample
+from imcat.train.source_samples import (
+    SampleSettings,
+    SourceSample,
+    pack,
+    read_sample,
+    stamps_of,
+    unpack,
+    write_sample,
+)
 from imcat.train.spectroscopic import SpectroscopicTable
 from imcat.train.stamp_sets import StampSet, stamp_batches, turned
 
@@ -498,6 +514,55 @@ def network(
         lines[0]
     )
     return network
+
+
+class TestLensSamples:
+    def test_stamps_are_of_lenses_lookalikes_and_some_others(self, lenses: SourceSample) -> None:
+        lens, alike = lenses.truth["is_lens"], lenses.truth["lookalike"] != ""
+        assert lenses.packed.shape[1:] == (5, 16, 16)
+        assert lenses.bands == ("u", "g", "r", "i", "z")
+        assert lenses.columns == {}
+        assert 60 < (lens | alike).sum() < 82
+        assert 0.3 < lens[lens | alike].mean() < 0.7
+        assert 0 < (~lens & ~alike).sum() <= 0.25 * (lens | alike).sum() + 1
+        # Deflectors and galaxies stand in the middle: there is more light than at the rim.
+        stamps = stamps_of(lenses, np.flatnonzero(lens))
+        assert stamps.signal[:, 2, 6:10, 6:10].mean() > 3 * stamps.signal[:, 2, :2].mean()
+
+    def test_they_are_a_set_without_photometry_whose_stamps_always_count(self, lenses: SourceSample) -> None:
+        alone, other = simulated_sets([lenses, toy(30, 1, ("u", "g", "r", "i"))])
+        assert torch.isnan(alone.measured.mags).all()
+        assert np.isfinite(alone.magnitude).all()
+        recipe = ClassifierRecipe(no_stamp=0.99, no_photometry=0.0, width=16, depth=1, heads=2)
+        network = Seeing(TINY, recipe.network(32))
+        losses = _simulated_losses(
+            network, recipe, alone, np.arange(30), np.random.default_rng(1), torch.device("cpu")
+        )
+        torch.stack(list(losses.values())).sum().backward()
+        slope = next(network.vision.parameters()).grad
+        assert slope is not None
+        assert float(slope.abs().max()) > 0
+        assert len(other.labels.lens) == 30
+
+    def test_impossible_ones_are_refused(self) -> None:
+        with pytest.raises(ConfigError, match="spacing"):
+            SampleSettings(role="lenses")
+        with pytest.raises(ConfigError, match="role"):
+            SampleSettings(role="other")
+
+    def test_their_settings_name_their_files(self) -> None:
+        plain = SampleSettings(role="lenses", spacing=16.0)
+        assert replace(plain, spacing=12.0).name != plain.name
+        assert replace(plain, binning=2).name != plain.name
+        assert replace(plain, tiles=3).name == plain.name
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def lenses() -> SourceSample:
+        settings = SampleSettings(
+            role="lenses", spacing=16.0, lenses=3e4, lookalikes=3e4, width=400, height=400, seed=3
+        )
+        return lens_sample(settings, 0, Models.load(), StampSettings(size=16))
 
 
 class TestClassifier:
