@@ -76,5 +76,9 @@ class Cnn(nn.Module):
         """
         if not self.training:
             values, valid = upright(values, valid)
+        return self.see(values, valid, conditions)
+
+    def see(self, values: Tensor, valid: Tensor, conditions: Tensor) -> Tensor:
+        """The same of stamps as they are."""
         maps = mix_bands(self.mixer, values, valid, conditions)
         return torch.cat([self.net(maps), self.about(valid, conditions)], dim=1)

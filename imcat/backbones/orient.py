@@ -10,47 +10,42 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["upright"]
+__all__ = ["orientation", "oriented", "upright"]
 
 
-def upright(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Stamps as they are told by their light alone.
+def orientation(values: Tensor, valid: Tensor) -> Tensor:
+    """How stamps must be moved to stand upright, int64 ``[n]``: the sum of 1 (mirror x), 2 (mirror y), 4 (then transpose).
 
     Parameters
     ----------
     values, valid : Tensor ``[n, bands, y, x]``
         As of `imcat.backbones.vit.Vit.tokens`.
-
-    Returns
-    -------
-    values, valid : Tensor ``[n, bands, y, x]``
-        Mirrored and transposed.
     """
-    n, _, rows, columns = values.shape
-    if n == 0 or rows != columns:
-        return values, valid
     with torch.no_grad():
         # In double precision, so that the order of a sum decides nothing.
         light = (values * valid).sum(1, dtype=torch.float64)
-        place = torch.arange(columns, device=values.device, dtype=torch.float64) - 0.5 * (columns - 1)
-        along_x, along_y = (light.sum(1) * place).sum(1), (light.sum(2) * place).sum(1)
-        code = (along_x < 0).long() + 2 * (along_y < 0).long() + 4 * (along_y.abs() > along_x.abs()).long()
-        code = code.cpu()
+        place = torch.arange(values.shape[3], device=values.device, dtype=torch.float64)
+        place -= 0.5 * (values.shape[3] - 1)
+        x, y = (light.sum(1) * place).sum(1), (light.sum(2) * place).sum(1)
+        return (x < 0).long() + 2 * (y < 0).long() + 4 * (y.abs() > x.abs()).long()
+
+
+def oriented(images: Tensor, code: Tensor) -> Tensor:
+    """Images ``[n, c, y, x]`` moved as `orientation` says, ``[n]``."""
     order = torch.argsort(code, stable=True)
-    both: tuple[list[Tensor], list[Tensor]] = ([], [])
+    parts, first = [], 0
     for k, count in enumerate(torch.bincount(code, minlength=8).tolist()):
-        if not count:
-            continue
-        own = order[:count]
-        order = order[count:]
-        for part, images in zip(both, (values, valid), strict=True):
-            part.append(_moved(images[own.to(images.device)], k))
-    back = torch.argsort(torch.argsort(code, stable=True)).to(values.device)
-    return torch.cat(both[0])[back], torch.cat(both[1])[back]
+        own = images[order[first : first + count]]
+        axes = [3 - axis for axis in (0, 1) if k >> axis & 1]
+        own = own.flip(axes) if axes else own
+        parts.append(own.transpose(2, 3) if k & 4 else own)
+        first += count
+    return torch.cat(parts)[torch.argsort(order)]
 
 
-def _moved(images: Tensor, code: int) -> Tensor:
-    """Mirrored along x (1), along y (2), then transposed (4)."""
-    axes = [3 - k for k in (0, 1) if code >> k & 1]
-    out = images.flip(axes) if axes else images
-    return out.transpose(2, 3) if code & 4 else out
+def upright(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Stamps mirrored and transposed until they stand as their light says; parameters as of `orientation`."""
+    if len(values) == 0:
+        return values, valid
+    code = orientation(values, valid)
+    return oriented(values, code), oriented(valid, code)

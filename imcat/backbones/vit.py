@@ -191,6 +191,10 @@ class Vit(nn.Module):
         """
         if not self.training:
             values, valid = upright(values, valid)
+        return self.see(values, valid, conditions)
+
+    def see(self, values: Tensor, valid: Tensor, conditions: Tensor) -> Tensor:
+        """The same of stamps as they are."""
         sequence = torch.cat([self.begin(valid, conditions), self.tokens(values, valid, conditions)], dim=1)
         done = self.run(sequence)
         return torch.cat([done[:, 0], done[:, 1:].mean(1)], dim=1)

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from imcat.backbones.orient import orientation, oriented
 from imcat.classify.network import Measured, measured
 from imcat.classify.photometry import Photometry
 from imcat.classify.trained import TrainedClassifier
@@ -77,15 +78,15 @@ def attribute(
         rows = slice(k, min(k + _BATCH, len(stamps)))
         values, valid, conditions = _tensors(stamps, rows)
         own, which = _part(given, rows), torch.from_numpy(target[rows].astype(np.int64))
-        total = torch.zeros_like(values)
+        total, turn = torch.zeros_like(values), orientation(values, valid)
         for share in place.tolist():
             point = (values * share).requires_grad_(True)
-            odds = _odds(trained, point, valid, conditions, own, which).sum()
+            odds = _odds(trained, point, valid, conditions, turn, own, which).sum()
             (slope,) = torch.autograd.grad(odds, point)
             total += slope / steps
         with torch.no_grad():
-            answer.append(_odds(trained, values, valid, conditions, own, which))
-            empty.append(_odds(trained, torch.zeros_like(values), valid, conditions, own, which))
+            answer.append(_odds(trained, values, valid, conditions, turn, own, which))
+            empty.append(_odds(trained, torch.zeros_like(values), valid, conditions, turn, own, which))
         maps.append((total * values).detach())
     return Attribution(
         torch.cat(maps).numpy(), torch.cat(answer).double().numpy(), torch.cat(empty).double().numpy()
@@ -121,10 +122,13 @@ def deletion_curve(
         rows = slice(k, min(k + _BATCH, len(stamps)))
         values, valid, conditions = _tensors(stamps, rows)
         own, which = _part(given, rows), torch.from_numpy(target[rows].astype(np.int64))
+        turn = orientation(values, valid)
         for j, share in enumerate(shares):
             kept = torch.from_numpy((rank[rows] >= round(share * count)).astype(np.float32))[:, None]
             with torch.no_grad():
-                out[rows, j] = _odds(trained, values * kept, valid, conditions, own, which).double().numpy()
+                out[rows, j] = (
+                    _odds(trained, values * kept, valid, conditions, turn, own, which).double().numpy()
+                )
     return out
 
 
@@ -154,11 +158,12 @@ def _odds(
     values: Tensor,
     valid: Tensor,
     conditions: Tensor,
+    turn: Tensor,
     given: Measured,
     which: Tensor,
 ) -> Tensor:
-    """Log odds of the class against the other two, or of a lens, ``[n]``."""
-    vision = trained.network.vision(values, valid, conditions)
+    """Log odds of the class against the other two, or of a lens, ``[n]``; what is left of a stamp stays turned as all of it."""
+    vision = trained.network.vision.see(oriented(values, turn), oriented(valid, turn), conditions)
     said = trained.network.classifier(given, vision, torch.ones(len(values)))
     log = torch.log_softmax(said.kind, 1)
     own = torch.gather(log, 1, which.clamp_min(0)[:, None])[:, 0]
