@@ -209,8 +209,9 @@ def _refuse_unusable(
             expected="an image with data",
         )
     if not (rms > 0).any():
+        unit = 10 ** (0.4 * (31.4 - exposure.zero_point))  # nJy of one unit of the file
         raise InputError(
-            f"the image is constant ({np.nanmedian(level):g})",
+            f"the image is constant ({np.nanmedian(level) / unit:g})",
             path=exposure.name,
             expected="an image with noise",
         )

@@ -60,15 +60,15 @@ class StampPsf:
 
     Attributes
     ----------
-    weights : Tensor, ``[bands, k]``
-        Share of the flux; 0 where a band has fewer.
+    weights : Tensor, ``[bands, k]`` or ``[n, bands, k]``
+        Share of the flux; 0 where a band has fewer. Like those that follow for all stamps, or for each.
     covariances : Tensor, ``[n, bands, k, 3]``
         xx, xy, yy in pixels², pixel included; n may be 1 for all stamps.
-    centres : Tensor, ``[bands, k, 2]``
+    centres : Tensor, ``[..., bands, k, 2]``
         x and y from the position of the source, pixels.
-    parts : Tensor, ``[bands, k, 2]``
+    parts : Tensor, ``[..., bands, k, 2]``
         Which part of a pixel it stands for: x and y of its centre, pixels.
-    resolved : Tensor, ``[bands, k]``
+    resolved : Tensor, ``[..., bands, k]``
         Variance that the parts take from that of the pixel, pixels².
     """
 
@@ -269,24 +269,24 @@ def _convolve(sources: SkyGaussians, x: Tensor, y: Tensor, matrix: Tensor, psf: 
     # A wide Gaussian is drawn in one piece: its parts then all lie in the middle of the pixel.
     minor = (0.5 * (txx + tyy) - torch.hypot(0.5 * (txx - tyy), txy)).detach()
     split = (minor < MERGE_VARIANCE).to(txx.dtype)
-    resolved = split * psf.resolved[:, None, :]
+    resolved = split * psf.resolved[..., None, :]
     cx = (
         x[:, :, None, None]
         + j00 * xi
         + j01 * eta
-        + psf.centres[:, None, :, 0]
-        + split * psf.parts[:, None, :, 0]
+        + psf.centres[..., None, :, 0]
+        + split * psf.parts[..., None, :, 0]
     )
     cy = (
         y[:, :, None, None]
         + j10 * xi
         + j11 * eta
-        + psf.centres[:, None, :, 1]
-        + split * psf.parts[:, None, :, 1]
+        + psf.centres[..., None, :, 1]
+        + split * psf.parts[..., None, :, 1]
     )
-    flux = sources.flux.permute(0, 2, 1)[..., None] * psf.weights[:, None, :]
+    flux = sources.flux.permute(0, 2, 1)[..., None] * psf.weights[..., None, :]
     columns = (flux, cx, cy, txx - resolved, txy, tyy - resolved)
-    full = (n, bands, g, psf.weights.shape[1])
+    full = (n, bands, g, psf.weights.shape[-1])
     return [v.expand(full).reshape(n, bands, -1) for v in columns]
 
 

@@ -14,6 +14,7 @@ import json
 import math
 import platform
 import time
+import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -299,12 +300,25 @@ def _with_journal(folder: OutputFolder) -> dict[str, Any] | None:
 
 
 def _first_difference(old: str, new: str) -> str:
-    table = ""
-    for before, after in zip(old.splitlines(), new.splitlines(), strict=False):
-        if before != after:
-            return " ".join(f"{table} {before} then, {after} now".split())
-        table = before if before.startswith("[") else table
-    return "more settings"
+    """The first setting that differs between two configurations, with both its values."""
+    before, after = (_settings(tomllib.loads(text)) for text in (old, new))
+    for name in sorted({*before, *after}):
+        then, now = before.get(name), after.get(name)
+        if then != now:
+            return f"{name}: {_shown(then)} then, {_shown(now)} now"
+    return "in another order"
+
+
+def _settings(tree: Mapping[str, Any], table: str = "") -> dict[str, Any]:
+    """Settings of nested tables by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= _settings(value, f"{table}{name}.") if isinstance(value, dict) else {table + name: value}
+    return found
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else json.dumps(value)
 
 
 def _versions() -> dict[str, str]:

@@ -158,7 +158,7 @@ def test_a_finished_tile_without_its_image_is_made_again(
 
 def test_another_configuration_is_refused(folder: OutputFolder, sources: list[TileSource]) -> None:
     Ledger(folder, sources, Config()).write()
-    message = r"another configuration \(\[noise\] mesh_size = 128 then, mesh_size = 64 now\); go on with"
+    message = r"another configuration \(noise.mesh_size: 128 then, 64 now\); go on with"
     with pytest.raises(OutputError, match=message):
         _resumed(folder, sources, Config().replace(noise={"mesh_size": 64}))
 

@@ -1,0 +1,1 @@
+"""Generated galaxies and sky: light that a network makes, behind any PSF, on any pixels."""
