@@ -46,6 +46,7 @@ _TEST = {"sdss": 908, "csst": 909}
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--samples", type=Path, help="folder that keeps simulated samples from run to run")
+    parser.add_argument("--images", type=int, help="of lenses and look-alikes, a fifth of them CSST-like")
     parser.add_argument("--beit", help="folder with the backbone of weights/recipes/beit.toml, to compare")
 
 
@@ -59,6 +60,7 @@ def main() -> None:
     with scratch() as folder:
         samples = options.samples or folder / "samples"
         few = 1 if quick else 0
+        images = options.images or (3000 if quick else 100_000)
 
         def training(survey: str) -> Any:
             tiles = few or {"sdss": 12, "csst": 10}[survey]
@@ -80,9 +82,7 @@ def main() -> None:
             "independent": lambda: independent(folder),
             "labels": lambda: few_labels(training("sdss"), test("sdss"), quick=quick, beit=options.beit),
             "stamps": lambda: star_galaxy_stamps(quick=quick),
-            "lenses": lambda: lens_search(
-                {"sdss": 2000, "csst": 1000} if quick else {"sdss": 80_000, "csst": 20_000}
-            ),
+            "lenses": lambda: lens_search({"sdss": 4 * images // 5, "csst": images // 5}),
             "speed": lambda: _speed(vision_speed(trained, test("sdss"))),
         }
         for part in parts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings as python_warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from imcat.catalogue.files import atomic_path
 from imcat.errors import InputError, UsageError
 from imcat.schema import Schema
 
-__all__ = ["check_format", "numbers", "read_table", "write_table"]
+__all__ = ["check_columns", "check_format", "numbers", "read_table", "write_table"]
 
 _FORMATS = {
     ".fits": "fits", ".fit": "fits", ".vot": "votable", ".xml": "votable", ".ecsv": "ascii.ecsv",
@@ -31,6 +32,31 @@ def check_format(path: Path) -> None:
     """
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(f"{path}: ending {path.suffix!r} is unknown; expected one of {', '.join(_FORMATS)}")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}; expected one that exists")
+
+
+def check_columns(table: Any, path: Path) -> None:
+    """Refuse a table with columns that the format to write cannot hold, before any work is done.
+
+    Raises
+    ------
+    UsageError
+        With the first such column.
+    """
+    with TemporaryDirectory() as folder, python_warnings.catch_warnings():
+        python_warnings.simplefilter("ignore")
+        for name in table.colnames:
+            try:
+                table[[name]][:1].write(
+                    Path(folder) / f"one{path.suffix}", format=_FORMATS[path.suffix.lower()], overwrite=True
+                )
+            except Exception as error:  # every format has its own way to fail
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise UsageError(
+                    f"{path}: column {name} cannot be written in this format ({reason}); expected another ending "
+                    "(.ecsv holds most), or a table without it"
+                ) from None
 
 
 def read_table(path: Path, expected: str) -> Any:
@@ -58,7 +84,9 @@ def read_table(path: Path, expected: str) -> Any:
         with python_warnings.catch_warnings():
             # Units and headers of foreign tables are often a little off; their numbers are not.
             python_warnings.simplefilter("ignore")
-            return Table.read(path, format=known)
+            # Spreadsheets begin such files with a mark of the encoding.
+            more = {"encoding": "utf-8-sig"} if known == "ascii.csv" else {}
+            return Table.read(path, format=known, **more)
     except Exception as error:  # every format has its own way to fail
         text = str(error).splitlines()
         raise InputError(
@@ -77,6 +105,10 @@ def numbers(table: Any, name: str, path: Path) -> NDArray[np.float64]:
         If it holds none.
     """
     column = table[name]
+    if len(column.shape) > 1:
+        raise InputError(
+            f"column {name} holds {column.shape[1:]} values a row", path=path, expected="one number a row"
+        )
     try:
         mask = np.ma.getmaskarray(column) if hasattr(column, "filled") else None
         values = np.array(column.data.data if mask is not None else column, dtype=np.float64)
@@ -85,11 +117,25 @@ def numbers(table: Any, name: str, path: Path) -> NDArray[np.float64]:
         return values
     except (TypeError, ValueError):
         raise InputError(
-            f"column {name} holds no numbers", path=path, expected="floating-point numbers"
+            f"column {name} holds no numbers{_first_other(column)}",
+            path=path,
+            expected="floating-point numbers",
         ) from None
 
 
-def write_table(table: Any, columns: dict[str, Any], path: Path, schema: Schema) -> None:
+def _first_other(column: Any) -> str:
+    """Where the first cell is that is no number."""
+    for row, value in enumerate(column):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            return f" (row {row + 1}: {value!s:.20})"
+    return ""
+
+
+def write_table(
+    table: Any, columns: dict[str, Any], path: Path, schema: Schema, *, keep: bool = False
+) -> list[str]:
     """Write the table with columns added; ones of the same name are replaced.
 
     Parameters
@@ -102,8 +148,22 @@ def write_table(table: Any, columns: dict[str, Any], path: Path, schema: Schema)
         Its ending tells the format.
     schema : Schema
         Types, units and descriptions of the columns it knows.
+    keep : bool
+        Keep columns of the same name, as ``input_`` and their name.
+
+    Returns
+    -------
+    list of str
+        Names that were in the table already.
     """
     result = table.copy()
+    clashes = [name for name in columns if name in result.colnames]
+    if keep:
+        for name in clashes:
+            kept = f"input_{name}"
+            while kept in result.colnames or kept in columns:
+                kept = f"input_{kept}"
+            result.rename_column(name, kept)
     for name, values in columns.items():
         result[name] = values
         if name in schema:
@@ -115,3 +175,4 @@ def write_table(table: Any, columns: dict[str, Any], path: Path, schema: Schema)
     with atomic_path(path) as temporary, python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")  # units that a format has no word for
         result.write(temporary, format=_FORMATS[path.suffix.lower()], overwrite=True)
+    return clashes

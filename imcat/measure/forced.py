@@ -120,7 +120,9 @@ def forced_columns(
             label = aperture_label(diameter)
             columns[f"{band}_aper_flux_{label}"] = circles[:, k, j]
             columns[f"{band}_aper_flux_{label}_err"] = np.sqrt(variance[:, k, j])
-    columns["flags"] = np.where((exposures > 0).any(axis=1), 0, int(SourceFlag.OUTSIDE))
+    seen = exposures > 0
+    every = np.bitwise_or.reduce(np.where(seen, flags, 0), axis=1)
+    columns["flags"] = np.where(seen.any(axis=1), every, int(SourceFlag.OUTSIDE))
     return columns
 
 

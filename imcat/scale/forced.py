@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imcat.catalogue.user_tables import check_format, numbers, read_table, write_table
+from imcat.catalogue.user_tables import check_columns, check_format, numbers, read_table, write_table
 from imcat.config import Config
 from imcat.errors import InputError, UsageError
 from imcat.measure.forced import GivenShapes
@@ -55,7 +55,8 @@ def run_forced(
         A tile's folder, files or TOML file, as for ``imcat run``.
     positions : path
         A table with ``ra`` and ``dec`` in degrees; ``model_radius`` (arcsec), ``model_axis_ratio``, ``model_angle``
-        (degrees) and optionally ``model`` ask for model fluxes. Other columns pass through.
+        (degrees) and optionally ``model`` ask for model fluxes. Other columns pass through; those whose names are
+        needed for what is measured are kept as ``input_`` and their name.
     out : path
         The table to write; its ending tells the format.
     config : Config, optional
@@ -78,6 +79,7 @@ def run_forced(
     table = read_table(path, "a table with columns ra and dec")
     ra, dec = (_degrees(table, name, path) for name in ("ra", "dec"))
     shapes = _shapes(table, path)
+    check_columns(table, target)
     sources = find_tiles([tile])
     if len(sources) != 1:
         raise UsageError(f"{tile} is {len(sources)} tiles; expected one")
@@ -92,7 +94,18 @@ def run_forced(
             expected="ra and dec in degrees (ICRS) within the tile",
         )
     added = {"tile": np.full(len(table), sources[0].name), **columns}
-    write_table(table, added, target, _schema(columns))
+    clashes = write_table(table, added, target, _schema(columns), keep=True)
+    if clashes:
+        warnings.append(
+            f"{path}: {len(clashes)} of its columns have names that are measured here ({', '.join(clashes[:4])}"
+            f"{' ...' if len(clashes) > 4 else ''}); they are kept as input_{clashes[0]} and so on"
+        )
+    impossible = 0 if shapes is None else int((~np.isfinite(shapes.shape.radius) & inside).sum())
+    if impossible:
+        warnings.append(
+            f"{path}: {impossible} rows have no possible shape (radius of 0 or more, axis ratio above 0 and at most 1, an "
+            "angle): their model fluxes are NaN"
+        )
     return ForcedSummary(len(table), int(inside.sum()), sources[0].name, tuple(warnings))
 
 
@@ -108,7 +121,8 @@ def _degrees(table: Any, name: str, path: Path) -> NDArray[np.float64]:
 
 
 def _shapes(table: Any, path: Path) -> GivenShapes | None:
-    there = [name for name in _SHAPE if name in table.colnames]
+    lower = {column.lower(): column for column in table.colnames}
+    there = [name for name in _SHAPE if name in lower]
     if not there:
         return None
     missing = sorted(set(_SHAPE) - set(there))
@@ -118,10 +132,10 @@ def _shapes(table: Any, path: Path) -> GivenShapes | None:
             path=path,
             expected="all three, or none",
         )
-    radius, ratio, angle = (numbers(table, name, path) for name in _SHAPE)
+    radius, ratio, angle = (numbers(table, lower[name], path) for name in _SHAPE)
     model = np.zeros(len(table), np.int8)
-    if "model" in table.colnames:
-        names = [str(value).strip().lower() for value in table["model"]]
+    if "model" in lower:
+        names = [str(value).strip().lower() for value in table[lower["model"]]]
         known = [name.lower() for name in MODEL_NAMES]
         wrong = sorted(set(names) - set(known) - {"", "--"})
         if wrong:

@@ -62,7 +62,7 @@ def test_judges_tell_noise_from_light_after_some_steps() -> None:
         optimiser.step()
     fresh = torch.randn(16, 2, 16, 16, generator=chance)
     assert float((judge(fresh + blob, valid, vector) > judge(fresh, valid, vector)).float().mean()) > 0.9
-    assert float(slope_penalty(judge, fresh, valid, vector)) > 0
+    assert float(slope_penalty(judge, fresh, valid, vector).detach()) > 0
 
 
 def test_stamps_of_a_batch_move_alike_and_with_their_gaps() -> None:

@@ -131,3 +131,40 @@ def test_usage(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         == 0
     )
     assert "1 of 1 positions lie on tile tile" in capsys.readouterr().out
+
+
+def test_columns_of_the_same_name_are_kept_and_named(folder: Path, catalogue: Table, tmp_path: Path) -> None:
+    table = catalogue[["ra", "dec", "flags", "r_psf_flux"]][:3]
+    table["model_radius"], table["MODEL_AXIS_RATIO"], table["model_angle"] = [1.0, -1.0, 1.0], 0.5, 0.0
+    table.write(tmp_path / "places.fits")
+    summary = run_forced(str(folder / "tile.toml"), tmp_path / "places.fits", tmp_path / "out.ecsv", Config())
+    found = Table.read(tmp_path / "out.ecsv")
+    assert found["input_r_psf_flux"].tolist() == table["r_psf_flux"].tolist()
+    assert found["input_flags"].tolist() == table["flags"].tolist()
+    assert any("kept as input_" in warning for warning in summary.warnings)
+    assert any("1 rows have no possible shape" in warning for warning in summary.warnings)
+    assert np.isfinite(found["r_model_flux"]).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "ending", "message"),
+    [
+        ({"ra": [[1.0, 2.0]]}, "fits", "column ra holds .* values a row"),
+        ({"ra": ["here"]}, "fits", r"column ra holds no numbers \(row 1: here\)"),
+        ({"many": [[1.0, 2.0]]}, "csv", "column many cannot be written in this format"),
+        ({}, "fits/none/q.fits", "there is no folder"),
+    ],
+)
+def test_what_cannot_be_written_or_read_ends_early(
+    change: dict[str, list[object]], ending: str, message: str, folder: Path, tmp_path: Path
+) -> None:
+    Table({"ra": [180.0], "dec": [0.0]} | change).write(tmp_path / "places.fits")
+    with pytest.raises((InputError, UsageError), match=message):
+        run_forced(str(folder / "tile.toml"), tmp_path / "places.fits", tmp_path / f"out.{ending}", Config())
+
+
+def test_a_table_of_a_spreadsheet_is_read(folder: Path, catalogue: Table, tmp_path: Path) -> None:
+    text = f"ra,dec\n{catalogue['ra'][0]},{catalogue['dec'][0]}\n"
+    (tmp_path / "places.csv").write_text(text, encoding="utf-8-sig")
+    summary = run_forced(str(folder / "tile.toml"), tmp_path / "places.csv", tmp_path / "out.fits", Config())
+    assert summary.inside == 1
