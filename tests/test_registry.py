@@ -6,9 +6,10 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import torch
 
 from imcat.errors import InputError
-from imcat.registry import read_weights, weights_folder
+from imcat.registry import half_precision_is_fast, read_weights, weights_folder
 
 
 def _write(folder: Path, data: bytes, card: str) -> None:
@@ -50,3 +51,15 @@ def test_every_file_that_comes_along_has_its_card() -> None:
     models = {n.removesuffix(".safetensors") for n in names if n.endswith(".safetensors")}
     assert models
     assert all(f"{m}.toml" in names for m in models)
+
+
+def test_half_precision_needs_instructions_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    for name in names:
+        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+    assert not half_precision_is_fast()
+    for name in names:
+        with monkeypatch.context() as one:
+            one.setattr(torch.cpu, name, lambda: True, raising=False)
+            assert half_precision_is_fast()

@@ -18,6 +18,7 @@ from imcat.classify.photometry import GLOBALS, Photometry
 from imcat.classify.prior import MixByMagnitude
 from imcat.classify.trained import TrainedClassifier
 from imcat.errors import UsageError
+from imcat.registry import half_precision_is_fast
 from imcat.simulate.sources import Kind
 from imcat.stamps import Stamps, band_conditions, compress
 
@@ -82,7 +83,8 @@ def look(trained: TrainedClassifier, stamps: Stamps) -> NDArray[np.float32]:
     vision = trained.network.vision
     out = np.zeros((len(stamps), vision.width), np.float32)
     conditions = band_conditions(stamps)
-    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+    half = torch.autocast("cpu", dtype=torch.bfloat16, enabled=half_precision_is_fast())
+    with torch.inference_mode(), half:
         for rows in _batches(len(stamps)):
             values = torch.from_numpy(compress(stamps.signal[rows]))
             valid = torch.from_numpy(stamps.valid[rows].astype(np.float32))

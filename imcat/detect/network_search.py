@@ -19,7 +19,7 @@ from imcat.detect.network_settings import NetworkSettings
 from imcat.detect.settings import DetectSettings
 from imcat.detect.threshold import Detections, merge_windows
 from imcat.errors import InputError
-from imcat.registry import read_weights
+from imcat.registry import half_precision_is_fast, read_weights
 from imcat.window import Window, tile_windows
 
 __all__ = [
@@ -203,11 +203,11 @@ def _look(
 
 
 def ready(network: DetectionNet, settings: NetworkSettings) -> DetectionNet:
-    """A copy of the network as it works fastest: on a GPU where there is one, in half precision if asked."""
+    """A copy of the network as it works fastest: on a GPU where there is one, in half precision if asked and fast."""
     copied = copy.deepcopy(network)
+    half = settings.half_precision and half_precision_is_fast()
     copied.to(
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        dtype=torch.bfloat16 if settings.half_precision else torch.float32,
+        device="cuda" if torch.cuda.is_available() else "cpu", dtype=torch.bfloat16 if half else torch.float32
     )
     return copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 

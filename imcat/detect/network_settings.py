@@ -29,7 +29,7 @@ class NetworkSettings:
     footprint_snr : float
         Footprints reach down to this level of the filtered sum of the bands.
     half_precision : bool
-        Multiply in bfloat16, which processors with such instructions do twice as fast.
+        Multiply in bfloat16 on processors with such instructions, which do so twice as fast.
     """
 
     window_size: int = 1024

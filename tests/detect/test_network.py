@@ -10,7 +10,7 @@ import torch
 
 from imcat.detect.network import HEAT, OUTPUTS, SCORE, STRIDE, DetectionNet
 from imcat.detect.network_input import CONDITIONS, FEATURES, FILTERED, SHARE, BandSet, features
-from imcat.detect.network_search import TrainedNetwork, detect_network
+from imcat.detect.network_search import TrainedNetwork, detect_network, ready
 from imcat.detect.network_settings import NetworkSettings
 from imcat.errors import ConfigError
 from imcat.simulate.settings import SimulateSettings
@@ -59,6 +59,16 @@ def test_sums_have_unit_noise_and_masked_pixels_say_nothing() -> None:
     assert maps[6, 15:135, 70:180].std() == pytest.approx(1, abs=0.1)
     assert np.abs(maps[-1, :150].mean()) < 0.05
     np.testing.assert_array_equal(denominator[150:], 0)
+
+
+@pytest.mark.parametrize(("fast", "asked"), [(True, True), (True, False), (False, True)])
+def test_half_precision_only_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, fast: bool, asked: bool
+) -> None:
+    monkeypatch.setattr("imcat.detect.network_search.half_precision_is_fast", lambda: fast)
+    network = ready(DetectionNet(8), NetworkSettings(half_precision=asked))
+    wanted = torch.bfloat16 if fast and asked else torch.float32
+    assert {p.dtype for p in network.parameters()} == {wanted}
 
 
 def test_a_missing_band_costs_depth_only() -> None:
