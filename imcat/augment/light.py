@@ -71,14 +71,19 @@ class LightGenerator(nn.Module):
         self.parts = nn.Linear(s.width, s.patches * _OUT)
         nn.init.normal_(self.whole.weight, std=0.01)
         nn.init.zeros_(self.whole.bias)
+        # What random numbers are drawn from: standard normal ones, unless training found others behind its stamps.
+        self.register_buffer("middle", torch.zeros(s.latent))
+        self.register_buffer("root", torch.eye(s.latent))
         for name, index in (("bulge", _BULGE), ("disc", _DISC)):
             mixture = sersic_mixture(index)
             self.register_buffer(f"{name}_weights", torch.tensor(mixture.weights, dtype=torch.float32))
             self.register_buffer(f"{name}_variances", torch.tensor(mixture.variances, dtype=torch.float32))
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Random numbers of n galaxies."""
-        return torch.randn(n, self.settings.latent, generator=generator)
+        """Random numbers of n galaxies, on the generator's device."""
+        middle: Tensor = self.middle  # type: ignore[assignment]
+        root: Tensor = self.root  # type: ignore[assignment]
+        return middle + torch.randn(n, self.settings.latent, generator=generator).to(root.device) @ root.T
 
     def forward(self, asked: Conditions, latent: Tensor, vector: Tensor | None = None) -> SkyGaussians:
         """Light of n galaxies.

@@ -124,7 +124,7 @@ def _enlarged(numbers: Tensor, scale: int, rows: slice, columns: slice) -> Tenso
     """Coarse random numbers at some fine pixels, linear between them: the same wherever the piece begins."""
 
     def weights(part: slice) -> tuple[Tensor, Tensor]:
-        at = torch.arange(part.start, part.stop, dtype=torch.float32) / scale
+        at = torch.arange(part.start, part.stop, dtype=torch.float32, device=numbers.device) / scale
         low = at.floor()
         return low.long(), at - low
 

@@ -12,7 +12,7 @@ from imcat.errors import ConfigError, InputError
 __all__ = ["run_recipe"]
 
 _T = TypeVar("_T")
-_KINDS = ("detection", "pretraining", "classification", "fine_tuning")
+_KINDS = ("detection", "pretraining", "classification", "fine_tuning", "light", "sky")
 _SIMULATED = ("pretraining", "classification")
 
 
@@ -29,7 +29,8 @@ def run_recipe(
     Parameters
     ----------
     path : path
-        A TOML file with one of the tables ``detection``, ``pretraining``, ``classification`` and ``fine_tuning``;
+        A TOML file with one of the tables ``detection``, ``pretraining``, ``classification``, ``fine_tuning``, ``light`` and
+        ``sky``;
         ``pretraining`` and ``classification`` have an array of tables ``samples`` besides
         (`imcat.train.source_samples.SampleSettings`).
     out : path, optional
@@ -66,6 +67,8 @@ def run_recipe(
         return _detection(Path(path), values, out, smoke=smoke, resume=resume, workers=workers)
     if named[0] == "fine_tuning":
         return _fine_tuning(Path(path), values, out, smoke=smoke)
+    if named[0] in ("light", "sky"):
+        return _generator(Path(path), named[0], values, out, smoke=smoke, resume=resume)
     return _sources(
         Path(path),
         named[0],
@@ -102,6 +105,22 @@ def _fine_tuning(path: Path, values: dict[str, Any], out: str | Path | None, *, 
     recipe = _build(FineTuneRecipe, values, path, "fine_tuning")
     recipe = recipe.smoke() if smoke else recipe
     return run_fine_tuning(recipe, path.parent, _folder(out, recipe.name))
+
+
+def _generator(
+    path: Path, kind: str, values: dict[str, Any], out: str | Path | None, *, smoke: bool, resume: bool
+) -> Path:
+    if kind == "light":
+        from imcat.train.light_training import LightRecipe, train_light
+
+        light = _build(LightRecipe, values, path, kind)
+        light = light.smoke() if smoke else light
+        return train_light(light, _folder(out, light.name), resume=resume)
+    from imcat.train.sky_training import SkyRecipe, train_sky
+
+    sky = _build(SkyRecipe, values, path, kind)
+    sky = sky.smoke() if smoke else sky
+    return train_sky(sky, _folder(out, sky.name), resume=resume)
 
 
 def _sources(

@@ -1,0 +1,285 @@
+"""Training of the generator of empty sky: a judge of patches, and the statistics that are to agree.
+
+The judge sees what no statistic says; the statistics (moments, correlations of pixels and bands, means of blocks) hold the
+noise to what real sky has while judge and generator chase each other. Real patches have holes where sources are; generated
+ones get the same holes.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from imcat.augment.sky import SkyGenerator, SkyJudge, SkySettings
+from imcat.augment.texture import Texture, texture_of
+from imcat.augment.trained import SKY_FORMAT
+from imcat.catalogue.files import atomic_path
+from imcat.errors import ConfigError
+from imcat.train.card_text import write_with_card
+from imcat.train.loop import Average, Log, cosine_rate, use_all_cores
+from imcat.train.sky_data import PATCH, SkyPatches, real_sky
+
+__all__ = ["SkyRecipe", "train_sky"]
+
+_SLOPE_EVERY = 8
+_STATISTICS = 96  # patches whose statistics are compared in a step
+_SAMPLED = 384  # pixels, side of the sky on which levels are set and statistics judged
+
+
+@dataclass(frozen=True)
+class SkyRecipe:
+    """How a generator of sky is trained.
+
+    Attributes
+    ----------
+    name : str
+        Of the weights.
+    real, validation : tuple of str
+        Real tiles to learn from and to judge with, below the folder of real data (``IMCAT_DATA``).
+    width, depth, channels : int
+        Of the generator (`imcat.augment.sky.SkySettings`).
+    judge_width : int
+        Of the judge.
+    steps, batch, crop : int
+        Steps of the optimiser, patches in each, and their side, pixels.
+    rate, judge_rate : float
+        Largest learning rates.
+    slope : float
+        Weight of the penalty on the judge's slope.
+    texture : float
+        Weight of the statistics.
+    seed : int
+        Decides everything.
+    """
+
+    name: str = "sky_sdss"
+    real: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    width: int = 24
+    depth: int = 4
+    channels: int = 2
+    judge_width: int = 32
+    steps: int = 4000
+    batch: int = 16
+    crop: int = 64
+    rate: float = 5e-4
+    judge_rate: float = 5e-4
+    slope: float = 0.5
+    texture: float = 0.02
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if not 32 <= self.crop <= PATCH or self.crop % 16:
+            raise ConfigError(f"crop is {self.crop}; expected a multiple of 16 from 32 to {PATCH}")
+        if min(self.steps, self.batch) < 1:
+            raise ConfigError("steps and batch: expected positive numbers")
+
+    def smoke(self) -> SkyRecipe:
+        """The same, for a minute: on made-up patches, small."""
+        return replace(self, steps=4, batch=4, crop=32, real=(), validation=(), width=8, judge_width=8)
+
+
+def train_sky(recipe: SkyRecipe, folder: Path, *, resume: bool = False, device: str | None = None) -> Path:
+    """Train a generator of sky and write it.
+
+    Parameters
+    ----------
+    recipe : SkyRecipe
+        How.
+    folder : path
+        For log, checkpoint, weights and card; patches of real tiles are kept beside it.
+    resume : bool
+        Go on from the checkpoint there.
+    device : str, optional
+        ``cpu`` or ``cuda``; default: a GPU where there is one.
+
+    Returns
+    -------
+    path
+        Of the card.
+    """
+    from safetensors.torch import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    use_all_cores()
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if recipe.real:
+        patches = real_sky(recipe.real, folder.parent / "sources")
+        validation = real_sky(recipe.validation, folder.parent / "sources") if recipe.validation else patches
+    else:
+        patches = validation = _white(recipe.seed)
+    settings = SkySettings(len(patches.bands), recipe.width, recipe.depth, recipe.channels)
+    generator, distance, step = _run(recipe, settings, patches, validation, folder, place, resume=resume)
+    data = save({k: v.detach().cpu().contiguous() for k, v in generator.state_dict().items()})
+    card = {
+        "description": "generator of empty sky in units of its noise, at any size",
+        "licence": "BSD-3-Clause",
+        "data": f"{len(patches)} patches of {PATCH} x {PATCH} pixels of {len(recipe.real)} real SDSS fields, sources left out",
+        "bands": list(patches.bands), "step": step, "validation_distance": round(distance, 4),
+        "generator": asdict(settings),
+        "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
+    }  # fmt: skip
+    return write_with_card(folder, recipe.name, data, SKY_FORMAT, card)
+
+
+def _white(seed: int) -> SkyPatches:
+    """White noise, to try the machinery on."""
+    rng = np.random.default_rng(seed)
+    sky = np.clip(np.rint(rng.standard_normal((12, 5, PATCH, PATCH)) * 20), -127, 127).astype(np.int8)
+    return SkyPatches(sky, np.ones(sky.shape, bool), tuple("ugriz"))
+
+
+def _run(
+    recipe: SkyRecipe,
+    settings: SkySettings,
+    patches: SkyPatches,
+    validation: SkyPatches,
+    folder: Path,
+    place: torch.device,
+    *,
+    resume: bool,
+) -> tuple[SkyGenerator, float, int]:
+    """Steps, checks, checkpoints; the generator whose statistics were nearest to those of the validation sky."""
+    torch.manual_seed(recipe.seed)
+    generator = SkyGenerator(settings).to(place)
+    judge = SkyJudge(settings, recipe.judge_width).to(place)
+    average = Average(generator, 0.998)
+    both = [torch.optim.AdamW(m.parameters(), lr=recipe.rate, betas=(0.0, 0.99)) for m in (generator, judge)]
+    checkpoint, log, begin = folder / "checkpoint.pt", Log(folder / "log.jsonl"), 0
+    best, nearest, best_step = copy.deepcopy(generator), float("inf"), 0
+    if resume and checkpoint.is_file():
+        state = torch.load(checkpoint, map_location=place, weights_only=True)
+        for module, name in ((generator, "generator"), (judge, "judge"), (best, "best")):
+            module.load_state_dict(state[name])
+        for optimiser, own in zip(both, state["optimisers"], strict=True):
+            optimiser.load_state_dict(own)
+        average.state, begin = state["average"], state["step"]
+        nearest, best_step = state["nearest"], state["best_step"]
+    wanted = _statistics(validation, place)
+    every, told, count = max(1, recipe.steps // 20), np.zeros(3), 0
+    for step in range(begin, recipe.steps):
+        rng = np.random.default_rng([recipe.seed, step])
+        chance = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+        for optimiser, rate in zip(both, (recipe.rate, recipe.judge_rate), strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = cosine_rate(rate, step, recipe.steps)
+        told += _step(recipe, step, generator, judge, both, patches, rng, chance, place)
+        average.update(generator, step)
+        count += 1
+        if (step + 1) % every == 0 or step + 1 == recipe.steps:
+            made = _settled(generator, average, validation, place)
+            distance = float(_made_texture(made, place).distance(wanted))
+            if distance < nearest:
+                best, nearest, best_step = made, distance, step + 1
+            names = ("judge", "generator", "texture")
+            log.write(
+                step + 1, dict(zip(names, (told / count).tolist(), strict=True)) | {"distance": distance}
+            )
+            told, count = np.zeros(3), 0
+            with atomic_path(checkpoint) as temporary:
+                torch.save(
+                    {"generator": generator.state_dict(), "judge": judge.state_dict(), "best": best.state_dict(),
+                     "optimisers": [o.state_dict() for o in both], "average": average.state, "step": step + 1,
+                     "nearest": nearest, "best_step": best_step},
+                    temporary,
+                )  # fmt: skip
+    return best, nearest, best_step
+
+
+def _step(
+    recipe: SkyRecipe,
+    step: int,
+    generator: SkyGenerator,
+    judge: SkyJudge,
+    optimisers: list[torch.optim.AdamW],
+    patches: SkyPatches,
+    rng: np.random.Generator,
+    chance: torch.Generator,
+    place: torch.device,
+) -> np.ndarray:
+    """One step of judge and generator; losses of both, and the distance of the statistics."""
+    real, valid = _crops(patches, recipe.batch, recipe.crop, rng, place)
+    with torch.no_grad():
+        fake = _made(generator, len(real), recipe.crop, chance, place)
+    loss = (
+        nn.functional.softplus(-judge(real, valid)).mean() + nn.functional.softplus(judge(fake, valid)).mean()
+    )
+    judged = float(loss.detach())
+    if step % _SLOPE_EVERY == 0:
+        at = real.detach().requires_grad_(True)
+        (slope,) = torch.autograd.grad(judge(at, valid).sum(), at, create_graph=True)
+        loss = loss + _SLOPE_EVERY * recipe.slope * 0.5 * slope.square().sum((1, 2, 3)).mean()
+    _descend(optimisers[1], loss)
+    fake = _made(generator, len(real), recipe.crop, chance, place)
+    fooled = nn.functional.softplus(-judge(fake, valid)).mean()
+    other, holes = _crops(patches, min(_STATISTICS, len(patches)), recipe.crop, rng, place)
+    with torch.no_grad():
+        target = texture_of(other, holes)
+    same = texture_of(fake, valid).distance(target)
+    _descend(optimisers[0], fooled + recipe.texture * same)
+    return np.array([judged, float(fooled.detach()), float(same.detach())])
+
+
+def _descend(optimiser: torch.optim.AdamW, loss: Tensor) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    for group in optimiser.param_groups:
+        nn.utils.clip_grad_norm_(group["params"], 1.0)
+    optimiser.step()
+
+
+def _made(generator: SkyGenerator, n: int, side: int, chance: torch.Generator, place: torch.device) -> Tensor:
+    """Generated patches ``[n, bands, side, side]``."""
+    canvas = [c.to(place) for c in generator.canvas(side, side, n, chance)]
+    out: Tensor = generator(canvas)
+    return out
+
+
+def _crops(
+    patches: SkyPatches, number: int, side: int, rng: np.random.Generator, place: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Random crops and where they count, mirrored at random; rows and columns stay what they are."""
+    rows = rng.integers(len(patches), size=number)
+    y, x = (int(v) for v in rng.integers(PATCH - side + 1, size=2))
+    cut = (slice(None), slice(None), slice(y, y + side), slice(x, x + side))
+    sky, valid = patches.pixels(rows)[cut], patches.valid[rows][cut].astype(np.float32)
+    for axis in (2, 3):
+        if rng.random() < 0.5:
+            sky, valid = np.flip(sky, axis), np.flip(valid, axis)
+    return tuple(torch.from_numpy(np.ascontiguousarray(v)).to(place) for v in (sky, valid))  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def _statistics(patches: SkyPatches, place: torch.device) -> Texture:
+    return texture_of(
+        torch.from_numpy(patches.pixels()).to(place),
+        torch.from_numpy(patches.valid.astype(np.float32)).to(place),
+    )
+
+
+@torch.no_grad()
+def _made_texture(generator: SkyGenerator, place: torch.device) -> Texture:
+    chance = torch.Generator().manual_seed(77)
+    sky = _made(generator, 4, _SAMPLED, chance, place)
+    return texture_of(sky, torch.ones_like(sky))
+
+
+@torch.no_grad()
+def _settled(
+    generator: SkyGenerator, average: Average, patches: SkyPatches, place: torch.device
+) -> SkyGenerator:
+    """The averaged generator with levels and scatter as the real sky has them."""
+    own = copy.deepcopy(generator)
+    own.load_state_dict(average.state)
+    own.gain.fill_(1.0)  # type: ignore[operator]
+    own.offset.fill_(0.0)  # type: ignore[operator]
+    made, real = _made_texture(own, place), _statistics(patches, place)
+    gain = real.rms / made.rms.clamp_min(1e-3)
+    own.gain.copy_(gain)  # type: ignore[operator]
+    own.offset.copy_(made.mean - real.mean / gain)  # type: ignore[operator]
+    return own.eval()
