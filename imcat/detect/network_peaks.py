@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from imcat.detect.network import HEAT, LOG_ERROR, LOG_RADIUS, OFFSET_X, OFFSET_Y, SCORE
 
-__all__ = ["Candidates", "find_candidates"]
+__all__ = ["FARTHEST", "SHOULDER", "Candidates", "find_candidates"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-_FARTHEST = 1.5  # pixels: offset of a centre from the peak that stands for it
-_SHOULDER = 0.5  # weight of the pixels beside, along each axis, in the heat around a pixel
+#: Pixels: offset of a centre from the peak that stands for it, at most.
+FARTHEST = 1.5
+#: Weight of the pixels beside, along each axis, in the heat around a pixel.
+SHOULDER = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,7 @@ def find_candidates(
     at = out[:, row, column].astype(float)
     found = Candidates(
         row, column, warmth[row, column].astype(float), at[SCORE],
-        column + np.clip(at[OFFSET_X], -_FARTHEST, _FARTHEST), row + np.clip(at[OFFSET_Y], -_FARTHEST, _FARTHEST),
+        column + np.clip(at[OFFSET_X], -FARTHEST, FARTHEST), row + np.clip(at[OFFSET_Y], -FARTHEST, FARTHEST),
         np.exp(np.clip(at[LOG_ERROR], -5.0, 2.0)), 0.5 * fwhm * np.exp(np.clip(at[LOG_RADIUS], -1.0, 5.0)),
     )  # fmt: skip
     return found.select(_apart(found, separation * fwhm))
@@ -93,8 +95,8 @@ def find_candidates(
 def _around(heat: Float32) -> Float32:
     """Heat of a pixel and, with less weight, of its eight neighbours."""
     wide = np.pad(heat, 1)
-    rows = wide[1:-1] + np.float32(_SHOULDER) * (wide[:-2] + wide[2:])
-    return np.asarray(rows[:, 1:-1] + np.float32(_SHOULDER) * (rows[:, :-2] + rows[:, 2:]))
+    rows = wide[1:-1] + np.float32(SHOULDER) * (wide[:-2] + wide[2:])
+    return np.asarray(rows[:, 1:-1] + np.float32(SHOULDER) * (rows[:, :-2] + rows[:, 2:]))
 
 
 def _apart(found: Candidates, distance: float) -> NDArray[np.bool_]:

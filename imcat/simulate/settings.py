@@ -22,6 +22,8 @@ class SimulateSettings:
         Sources are drawn down to this many magnitudes below the tile's 5 sigma limit in r.
     density : float
         Number of galaxies and quasars relative to the sky's.
+    galaxy_size : float
+        Factor on the sizes of galaxies at a given magnitude.
     star_density : float
         Number of stars relative to that of the Milky Way at the tile's latitude.
     clustering : bool
@@ -72,6 +74,7 @@ class SimulateSettings:
 
     depth_below_limit: float = 2.0
     density: float = 1.0
+    galaxy_size: float = 1.0
     star_density: float = 1.0
     clustering: bool = True
     lenses_per_deg2: float = 6.0
@@ -103,7 +106,7 @@ class SimulateSettings:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ConfigError(f"simulate.{name} is {value}; expected a number that is not negative")
-        for name in ("cluster_radius", "detail_from", "psf_stretch", "sky_factor"):
+        for name in ("galaxy_size", "cluster_radius", "detail_from", "psf_stretch", "sky_factor"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"simulate.{name} is {value}; expected a positive number")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,7 +20,8 @@ from imcat.detect.network_search import FORMAT
 from imcat.detect.network_settings import NetworkSettings
 from imcat.errors import InputError
 from imcat.train.card_text import card_text
-from imcat.train.detection import DetectionRecipe, load_views, simulate_samples
+from imcat.train.detection_packs import load_views, simulate_samples
+from imcat.train.detection_recipe import DetectionRecipe
 from imcat.train.detection_samples import View
 from imcat.train.detection_targets import Crop, real_candidates
 
@@ -76,18 +78,19 @@ def judge(network: DetectionNet, views: Sequence[View]) -> tuple[Float64, NDArra
     """Logits of the scores of all candidates on simulated tiles, and which of them are real."""
     logits, reals = [np.empty(0)], [np.empty(0, bool)]
     settings = NetworkSettings()
+    place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = copy.deepcopy(network).to(place)
     for one in views:
         with torch.inference_mode():
-            maps = torch.from_numpy(one.maps.astype(np.float32))[None]
-            out = network(maps, torch.from_numpy(one.conditions)[None])[0].numpy()
+            maps = torch.from_numpy(one.maps.astype(np.float32))[None].to(place)
+            out = network(maps, torch.from_numpy(one.conditions)[None].to(place))[0].cpu().numpy()
         found = find_candidates(out, one.fwhm, settings.min_heat, settings.separation)
         rows, columns = out.shape[1:]
         inner = (
             (found.x >= _EDGE) & (found.y >= _EDGE) & (found.x < columns - _EDGE) & (found.y < rows - _EDGE)
         )
-        crop = Crop(one.x, one.y, one.snr, one.radius, one.fwhm)
         logits.append(found.logit[inner])
-        reals.append(real_candidates(found, crop)[inner])
+        reals.append(real_candidates(found, Crop.of(one))[inner])
     return np.concatenate(logits), np.concatenate(reals)
 
 
@@ -139,7 +142,7 @@ def write_weights(checkpoint: Path, folder: Path, *, workers: int = 2) -> Path:
         }
         recipe = DetectionRecipe(**stored)
         network = DetectionNet(recipe.width)
-        network.load_state_dict(state["average"])
+        network.load_state_dict(state["best"])
     except Exception as error:  # a damaged file fails in many ways
         raise InputError(
             f"the checkpoint cannot be read ({str(error).splitlines()[0]})", path=checkpoint,
@@ -150,7 +153,7 @@ def write_weights(checkpoint: Path, folder: Path, *, workers: int = 2) -> Path:
     judged = simulate_samples(
         recipe, checkpoint.parent / "samples", workers, recipe.calibration, recipe.seed + 2, varied=False
     )
-    logit, real = judge(network, load_views(judged, recipe))
+    logit, real = judge(network, load_views(judged, recipe, workers=workers))
     nodes, probability = calibration(logit, real)
     data = save({k: v.contiguous() for k, v in network.state_dict().items()})
     parameters = sum(p.numel() for p in network.parameters())

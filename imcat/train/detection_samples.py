@@ -45,9 +45,14 @@ Float64 = NDArray[np.float64]
 _FEWER_BANDS = 0.5  # share of the samples that lack some
 _SIGMA_OF_HALF_LIGHT = 1 / 1.1774  # of a Gaussian
 _CORRELATED = 0.1  # share of the skies with the correlated noise of resampled images
+_HIT = 0.5  # share of CSST's skies with cosmic rays: combined exposures have none
 _LOBES = 5  # of a PSF, at most
 _DEPTH = 2.0  # magnitudes below the 5 sigma limit of point sources
 _HIGHEST = 6e4  # signal-to-noise ratio of a pixel that half precision still holds
+_MATCH_ARCSEC, _MATCH_PIXELS = (
+    0.25,
+    2.5,
+)  # EVALUATION's radii of a match: 0.25 arcsec from space, 1 from the ground
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +73,8 @@ class Sample:
         nJy.
     half_light, axis_ratio : float32 arrays ``[n]``
         Pixels, along the major axis and before the PSF; minor over major axis.
+    match : float
+        Radius of a match, pixels.
     """
 
     signal: NDArray[np.float16]
@@ -80,6 +87,7 @@ class Sample:
     flux: Float32
     half_light: Float32
     axis_ratio: Float32
+    match: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +105,13 @@ class View:
     x, y : float32 arrays ``[n]``
         Centres of the sources, pixels.
     snr : float32 array ``[n]``
-        Signal-to-noise ratio that each would have in the filtered sum without its neighbours.
+        Signal-to-noise ratio that each would have without its neighbours, in the filter that suits it.
     radius : float32 array ``[n]``
         Half-light radius behind the PSF, pixels.
+    light : float32 array ``[n]``
+        Signal-to-noise ratio of a point source of the same light.
+    match : float
+        Radius of a match, pixels.
     """
 
     maps: NDArray[np.float16]
@@ -109,12 +121,16 @@ class View:
     y: Float32
     snr: Float32
     radius: Float32
+    light: Float32
+    match: float
 
 
 def truth_snr(
     flux: Float64, half_light: Float64, axis_ratio: Float64, weights: Float64, noise: Float64, sigma: float
 ) -> Float64:
-    """Signal-to-noise ratio of sources in the sum of the bands, filtered with a Gaussian PSF.
+    """Signal-to-noise ratio of sources in the sum of the bands, each in the filter of its own shape behind the PSF.
+
+    One filter for all, the PSF's, would call large galaxies four times as faint as they are where the PSF is narrow.
 
     Parameters
     ----------
@@ -127,11 +143,11 @@ def truth_snr(
     noise : float64 array ``[bands]``
         Of a pixel, nJy.
     sigma : float
-        Of the PSF, pixels.
+        Of the PSF, a Gaussian, pixels.
     """
     own = (half_light * _SIGMA_OF_HALF_LIGHT) ** 2 * np.clip(axis_ratio, 0.05, 1.0)
     total = (flux / noise) @ weights
-    return np.asarray(total * sigma / (math.sqrt(math.pi) * (2 * sigma**2 + own)))
+    return np.asarray(total / (2 * math.sqrt(math.pi) * np.sqrt(sigma**2 + own)))
 
 
 def make_sample(tile: Tile, truth: dict[str, NDArray[np.float64]]) -> Sample:
@@ -156,6 +172,7 @@ def make_sample(tile: Tile, truth: dict[str, NDArray[np.float64]]) -> Sample:
         truth["x"].astype(np.float32), truth["y"].astype(np.float32), flux.astype(np.float32),
         (np.nan_to_num(truth["half_light_radius"].astype(float)) / pixel).astype(np.float32),
         np.nan_to_num(truth["axis_ratio"].astype(float), nan=1.0).astype(np.float32),
+        max(_MATCH_PIXELS, _MATCH_ARCSEC / pixel),
     )  # fmt: skip
 
 
@@ -260,11 +277,12 @@ def view(sample: Sample, chosen: NDArray[np.int64] | None = None) -> View:
     flux, half_light = sample.flux[:, at].astype(float), sample.half_light.astype(float)
     ratio = sample.axis_ratio.astype(float)
     snr = truth_snr(flux, half_light, ratio, bands.main_weights, bands.noise, sigma) / scale
+    light = truth_snr(flux, 0 * half_light, ratio, bands.main_weights, bands.noise, sigma) / scale
     # Half of a Gaussian's light lies within half its FWHM; radii of images add about in squares.
     radius = np.sqrt((bands.main_fwhm / 2) ** 2 + half_light**2 * np.clip(ratio, 0.05, 1.0))
     return View(
         compress(maps).astype(np.float16), bands.conditions(), bands.main_fwhm, sample.x, sample.y,
-        snr.astype(np.float32), radius.astype(np.float32),
+        snr.astype(np.float32), radius.astype(np.float32), light.astype(np.float32), float(sample.match),
     )  # fmt: skip
 
 
@@ -326,6 +344,8 @@ def _varied(rng: np.random.Generator, survey: str) -> SimulateSettings:
     crowded = rng.random() < 0.08
     return replace(
         base,
+        # Faint galaxies of other populations are smaller or larger than ours.
+        galaxy_size=float(np.exp(rng.uniform(np.log(0.7), np.log(2.0)))),
         density=float(np.exp(rng.uniform(np.log(0.6), np.log(2.5)))),
         star_density=float(np.exp(rng.uniform(np.log(0.5), np.log(8.0)))),
         cluster_stars=int(rng.integers(60, 400)) if crowded else 0,
@@ -334,6 +354,7 @@ def _varied(rng: np.random.Generator, survey: str) -> SimulateSettings:
         noise_correlation=float(rng.uniform(0.4, 1.0)) if rng.random() < _CORRELATED else 0.0,
         lookalikes_per_deg2=200.0,
         lenses_per_deg2=60.0,
+        cosmic_rays=survey == "sdss" or bool(rng.random() < _HIT),
         trails_per_tile=0.15,
         bad_columns_per_tile=10.0,
     )

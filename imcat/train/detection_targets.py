@@ -7,7 +7,7 @@ of which either is matched with a source or not: so the score is a probability o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,25 +20,58 @@ from imcat.detect.network_peaks import Candidates, find_candidates
 from imcat.evaluate.detection import match_lists
 from imcat.train.detection_samples import View
 
-__all__ = ["Batch", "Crop", "Losses", "batches", "detection_loss", "real_candidates", "targets", "whole"]
+__all__ = [
+    "EDGE",
+    "MIN_HEAT",
+    "REAL",
+    "SEPARATION",
+    "Batch",
+    "Crop",
+    "Losses",
+    "batches",
+    "detection_loss",
+    "inside_edge",
+    "map_losses",
+    "real_candidates",
+    "targets",
+    "whole",
+]
+
+#: Light of the faintest source that makes a detection real, as the signal-to-noise ratio of a point source: about two
+#: magnitudes below the 5 sigma limit, whatever its size. That is how lists are judged.
+REAL = 1.0
+#: Of the candidates that are scored in training: smallest heat, and distance in units of the PSF's FWHM.
+MIN_HEAT, SEPARATION = 0.05, 0.5
+#: Candidates this close to the edge of a crop, pixels, are not scored: their partner may lie outside.
+EDGE = 2
 
 _CENTRE_SIGMA = 0.7  # pixels: width of the peak that the heat map should show
 _FAINT = 2.0  # signal-to-noise ratio of the faintest source that the heat should show
-_REAL = 1.0  # and of the faintest that makes a detection real: about two magnitudes below the 5 sigma limit
-_MATCH, _LEAST_MATCH = 0.75, 2.0  # radius of a match: in units of the PSF's FWHM, and at least, pixels
-_MIN_HEAT, _SEPARATION = 0.05, 0.5  # of the candidates that are scored in training
+_MATCH = 0.75  # smallest radius of a match in units of the PSF's FWHM
 _SIZE_WEIGHT = 0.2  # of the sizes in the loss
 
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """Sources of a crop: pixels, signal-to-noise ratio, half-light radius behind the PSF, FWHM of the PSF."""
+    """Sources of a crop, FWHM of its PSF and radius of a match, in pixels; see `View`."""
 
     x: NDArray[Any]
     y: NDArray[Any]
     snr: NDArray[Any]
     radius: NDArray[Any]
+    light: NDArray[Any]
     fwhm: float
+    match: float
+
+    @classmethod
+    def of(cls, one: View) -> Crop:
+        """All of a sample."""
+        return cls(one.x, one.y, one.snr, one.radius, one.light, one.fwhm, one.match)
+
+    @property
+    def reach(self) -> float:
+        """Radius within which a candidate and a source are one, pixels."""
+        return max(self.match, _MATCH * self.fwhm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,14 +151,28 @@ def targets(crop: Crop, side: tuple[int, int]) -> tuple[NDArray[np.float32], NDA
 
 def real_candidates(found: Candidates, crop: Crop) -> NDArray[np.bool_]:
     """Which candidates are matched with a source, one to one and nearest first."""
-    true = crop.snr >= _REAL
-    radius = max(_MATCH * crop.fwhm, _LEAST_MATCH)
-    return match_lists(found.x, found.y, crop.x[true], crop.y[true], radius).used(found.x.size)
+    true = crop.light >= REAL
+    return match_lists(found.x, found.y, crop.x[true], crop.y[true], crop.reach).used(found.x.size)
 
 
 def detection_loss(answer: Tensor, batch: Batch) -> Losses:
     """Compare the network's answer ``[n, OUTPUTS, y, x]`` with what it should be."""
     heat, place = batch.heat.to(answer.device), batch.place.to(answer.device)
+    return map_losses(answer, heat, place, _score_loss(answer, batch))
+
+
+def map_losses(answer: Tensor, heat: Tensor, place: Tensor, score: Tensor) -> Losses:
+    """Losses of the maps, with that of the scores, for each source of a batch.
+
+    Parameters
+    ----------
+    answer : Tensor ``[n, OUTPUTS, y, x]``
+        Of the network.
+    heat, place : Tensors ``[n, y, x]``, ``[n, 4, y, x]``
+        See `targets`.
+    score : Tensor
+        Sum of the cross entropies of the scores.
+    """
     centre = (heat > 0.999).float()
     sources = centre.sum().clamp(min=1.0)
     # The pixels around a centre are neither centre nor sky: they count the less the closer they are.
@@ -135,9 +182,7 @@ def detection_loss(answer: Tensor, batch: Batch) -> Losses:
     square = (answer[:, OFFSET_X] - place[:, 0]) ** 2 + (answer[:, OFFSET_Y] - place[:, 1]) ** 2
     likelihood = (place[:, 3] * (0.5 * square * torch.exp(-2 * log_error) + 2 * log_error)).sum()
     off = (place[:, 3] * (answer[:, LOG_RADIUS] - place[:, 2]).abs()).sum()
-    return Losses(
-        crossed / sources, likelihood / sources, _score_loss(answer, batch) / sources, off / sources
-    )
+    return Losses(crossed / sources, likelihood / sources, score / sources, off / sources)
 
 
 def _score_loss(answer: Tensor, batch: Batch) -> Tensor:
@@ -145,10 +190,9 @@ def _score_loss(answer: Tensor, batch: Batch) -> Tensor:
     said = answer.detach().cpu().numpy()
     image, row, column, real = [], [], [], []
     for n, crop in enumerate(batch.crops):
-        found = find_candidates(said[n], crop.fwhm, _MIN_HEAT, _SEPARATION)
+        found = find_candidates(said[n], crop.fwhm, MIN_HEAT, SEPARATION)
         rows, columns = said[n].shape[1:]
-        # At the edge of a crop the partner of a candidate may lie outside.
-        inner = (found.x >= 2) & (found.y >= 2) & (found.x < columns - 3) & (found.y < rows - 3)
+        inner = inside_edge(found.x, found.y, rows, columns)
         good = real_candidates(found, crop)[inner]
         image.append(np.full(good.size, n))
         row.append(found.row[inner])
@@ -158,6 +202,11 @@ def _score_loss(answer: Tensor, batch: Batch) -> Tensor:
     logit = answer[at[0], SCORE, at[1], at[2]]
     truth = torch.from_numpy(np.concatenate(real)).to(answer.device, torch.float32)
     return nn.functional.binary_cross_entropy_with_logits(logit, truth, reduction="sum")
+
+
+def inside_edge(x: Any, y: Any, rows: int, columns: int) -> Any:
+    """Which places are far enough from the edge of a crop to be scored, as arrays or tensors."""
+    return (x >= EDGE) & (y >= EDGE) & (x < columns - EDGE - 1) & (y < rows - EDGE - 1)
 
 
 def batches(
@@ -202,8 +251,7 @@ def batches(
 
 def whole(one: View) -> Batch:
     """A whole sample as a batch of one."""
-    crop = Crop(one.x, one.y, one.snr, one.radius, one.fwhm)
-    return _batch([(one.maps, one.conditions, crop)], one.maps.shape[1:])
+    return _batch([(one.maps, one.conditions, Crop.of(one))], one.maps.shape[1:])
 
 
 def _batch(parts: Sequence[tuple[NDArray[Any], NDArray[Any], Crop]], shape: tuple[int, ...]) -> Batch:
@@ -226,4 +274,4 @@ def _crop(one: View, side: int, rng: np.random.Generator) -> tuple[NDArray[Any],
         maps, y = maps[:, ::-1], side - 1 - y
     if rng.random() < 0.5:
         maps, x, y = maps.transpose(0, 2, 1), y, x
-    return maps, one.conditions, Crop(x, y, one.snr, one.radius, one.fwhm)
+    return maps, one.conditions, replace(Crop.of(one), x=x, y=y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +214,13 @@ def test_lenses_on_a_grid_keep_their_distance(models: Models) -> None:
     assert 75 <= len(x) <= 81  # 9 x 9 places
     assert 0.3 < truth["is_lens"][own].mean() < 0.7
     assert distance.min() > 16.0 / 0.396 - 2
+
+
+def test_galaxies_may_be_larger_than_the_sky_s() -> None:
+    settings = SimulateSettings(lenses_per_deg2=0, lookalikes_per_deg2=0)
+    one, two = (
+        next(stream("sdss", 5, (96, 96), replace(settings, galaxy_size=size))).truth for size in (1.0, 2.0)
+    )
+    np.testing.assert_array_equal(two["r_mag"], one["r_mag"])
+    assert (one["half_light_radius"] > 0).any()
+    np.testing.assert_allclose(two["half_light_radius"], 2 * one["half_light_radius"], rtol=1e-5)

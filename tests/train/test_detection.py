@@ -16,8 +16,10 @@ from imcat.detect.network_input import CONDITIONS, FEATURES, FILTERED
 from imcat.detect.network_peaks import find_candidates
 from imcat.detect.network_search import load_network
 from imcat.errors import ConfigError, InputError
-from imcat.train.detection import DetectionRecipe, train_detection
+from imcat.train.detection import DetectionRecipe, Progress, train_detection
 from imcat.train.detection_card import calibration, isotonic, working_point, write_weights
+from imcat.train.detection_device import SampleStore, device_losses, train_on_device
+from imcat.train.detection_packs import PLANES, ViewPack
 from imcat.train.detection_samples import labelled_sample, sample_stream, some_bands, truth_snr, view
 from imcat.train.detection_targets import Batch, Crop, detection_loss, real_candidates, targets
 
@@ -26,7 +28,7 @@ SMOKE = DetectionRecipe().smoke()
 
 def _crop(x: list[float], y: list[float], snr: list[float], fwhm: float = 3.0) -> Crop:
     radius = np.full(len(x), 0.5 * fwhm)
-    return Crop(np.array(x), np.array(y), np.array(snr), radius, fwhm)
+    return Crop(np.array(x), np.array(y), np.array(snr), radius, np.array(snr), fwhm, 2.5)
 
 
 def _batch(crop: Crop, side: int = 32) -> Batch:
@@ -50,6 +52,8 @@ def test_samples_hold_sources_where_the_truth_has_them() -> None:
         column, row = np.rint(seen.x[inner]).astype(int), np.rint(seen.y[inner]).astype(int)
         # The filtered sum is at least a part of what an isolated source of that light would have.
         assert np.all(np.sinh(seen.maps[FILTERED, row, column].astype(float)) > 0.3 * seen.snr[inner])
+        assert np.all(seen.light >= 0.999 * seen.snr)
+        assert seen.match == pytest.approx(2.5)  # EVALUATION's arcsecond
         assert np.all(seen.radius >= 0.5 * seen.fwhm - 1e-5)
 
 
@@ -61,7 +65,7 @@ def test_half_of_the_samples_lack_bands() -> None:
     assert some_bands(np.random.default_rng(1), 1) is None
 
 
-def test_snr_is_that_of_a_filtered_gaussian() -> None:
+def test_snr_is_that_of_the_filter_of_the_source_itself() -> None:
     sigma, noise, side = 1.5, 2.0, 61
     y, x = np.mgrid[:side, :side] - side // 2
     psf = np.exp(-0.5 * (x**2 + y**2) / sigma**2) / (2 * np.pi * sigma**2)
@@ -69,7 +73,7 @@ def test_snr_is_that_of_a_filtered_gaussian() -> None:
     total = sigma**2 + galaxy_sigma**2
     image = 100 * np.exp(-0.5 * (x**2 + y**2) / total) / (2 * np.pi * total)
     for source, half_light in ((100 * psf, 0.0), (image, galaxy_sigma * 1.1774)):
-        exact = np.sum(source * psf) / (noise * np.sqrt(np.sum(psf**2)))
+        exact = np.sqrt(np.sum(source**2)) / noise
         found = truth_snr(
             np.array([[100.0]]), np.array([half_light]), np.ones(1), np.ones(1), np.array([noise]), sigma
         )
@@ -146,16 +150,16 @@ def test_working_point_is_where_the_list_is_as_pure_as_asked() -> None:
     np.testing.assert_allclose(probability, 1 / (1 + np.exp(-nodes / 2)), atol=0.06)
 
 
-def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+def test_a_killed_training_ends_as_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = replace(SMOKE, steps=4, samples=2, validation=1)
     whole = torch.load(train_detection(recipe, tmp_path / "whole", workers=1), weights_only=True)
     # Every step leaves a checkpoint here; that of the second is all that a kill would leave.
     parts = tmp_path / "parts"
     parts.mkdir()
     (parts / "samples").symlink_to(tmp_path / "whole" / "samples")
-    import imcat.train.detection as module
-
-    original, count = module._log, 0
+    original, count = Progress.judged, 0
 
     class Killed(Exception):
         pass
@@ -167,18 +171,106 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
             raise Killed
         original(*arguments)  # type: ignore[arg-type]
 
-    module._log = dying  # type: ignore[assignment]
-    try:
-        with pytest.raises(Killed):
-            train_detection(recipe, parts, workers=1)
-    finally:
-        module._log = original
+    monkeypatch.setattr(Progress, "judged", dying)
+    with pytest.raises(Killed):
+        train_detection(recipe, parts, workers=1)
+    monkeypatch.undo()
     assert torch.load(parts / "checkpoint.pt", weights_only=True)["step"] == 2
     again = torch.load(train_detection(recipe, parts, workers=1, resume=True), weights_only=True)
     for name, value in whole["average"].items():
         torch.testing.assert_close(again["average"][name], value, rtol=1e-4, atol=1e-5)
     steps = [json.loads(line)["step"] for line in (parts / "log.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4]
+
+
+def test_what_was_best_is_kept_and_training_stops_when_nothing_is(tmp_path: Path) -> None:
+    recipe = replace(SMOKE, patience=2, width=8)
+    progress, network = Progress(recipe, tmp_path), DetectionNet(8)
+    optimiser = torch.optim.AdamW(network.parameters())
+    for step, loss in enumerate((3.0, 2.0, 2.5, 2.4)):
+        assert not progress.stale
+        average = {"weight": torch.full((2,), float(step))}
+        progress.judged(step, np.ones(4), np.array([loss, 0, 0, 0]), network, optimiser, average)
+    assert progress.stale
+    state = torch.load(progress.checkpoint, weights_only=True)
+    assert state["best"]["weight"].tolist() == [1.0, 1.0]
+    assert state["average"]["weight"].tolist() == [3.0, 3.0]
+    assert (state["least"], state["since"]) == (2.0, 2)
+
+
+def _stored(store: SampleStore, folder: Path, crops: list[Crop]) -> None:
+    """Put samples with these sources into a store; its maps are noise."""
+    rng, side = np.random.default_rng(2), store.side
+    planes = rng.normal(size=(len(crops), PLANES, side, side)).astype(np.float16)
+    for own, crop in zip(planes, crops, strict=True):
+        own[FEATURES], own[FEATURES + 1 :] = targets(crop, (side, side))
+    planes.tofile(folder / "pack.f16")
+    places = [np.stack([c.x[c.light >= 1], c.y[c.light >= 1]], axis=1).astype(np.float32) for c in crops]
+    fwhm, reach = (np.array(v, np.float32) for v in ([c.fwhm for c in crops], [c.reach for c in crops]))
+    store.add(
+        ViewPack(folder / "pack.f16", np.zeros((len(crops), CONDITIONS), np.float32), fwhm, reach, places)
+    )
+
+
+def test_losses_on_the_device_are_those_of_the_processor(tmp_path: Path) -> None:
+    rng, side = np.random.default_rng(1), 48
+    crops = [
+        _crop(*(list(v) for v in (*rng.uniform(0, side, (2, 30)), rng.uniform(0.5, 9, 30))), fwhm=fwhm)
+        for fwhm in (2.0, 4.5)
+    ]
+    store = SampleStore(2, side, torch.device("cpu"))
+    _stored(store, tmp_path, crops)
+    assert not (tmp_path / "pack.f16").exists()
+    batch = store.whole(0, 2)
+    answer = torch.from_numpy(rng.normal(-2.5, 2, (2, OUTPUTS, side, side)).astype(np.float32))
+    answer[:, HEAT] = -7.0
+    for one in answer:
+        row, column = rng.integers(0, side, (2, 30))
+        one[HEAT, row, column] = torch.from_numpy(rng.normal(0, 1, 30).astype(np.float32))
+    heat, place = zip(*(targets(crop, (side, side)) for crop in crops), strict=True)
+    own = Batch(
+        batch.maps,
+        batch.conditions,
+        torch.from_numpy(np.stack(heat)),
+        torch.from_numpy(np.stack(place)),
+        crops,
+    )
+    expected = detection_loss(answer, own).values()
+    assert expected[2] > 0.3
+    np.testing.assert_allclose(device_losses(answer, batch).values(), expected, rtol=1e-3)
+
+
+def test_crops_on_the_device_keep_maps_and_sources_together(tmp_path: Path) -> None:
+    crop = _crop([10.3, 30.0, 41.8], [12.8, 20.2, 40.0], [9.0, 20.0, 5.0])
+    store = SampleStore(1, 64, torch.device("cpu"))
+    _stored(store, tmp_path, [crop])
+    store.planes[0, 3] = store.planes[0, FEATURES]  # one of the maps shows the sources
+    batch = store.draw(40, 48, torch.Generator().manual_seed(1))
+    seen = set()
+    for n in range(40):
+        torch.testing.assert_close(batch.maps[n, 3].float(), batch.heat[n])
+        for x, y in batch.sources[n].tolist():
+            column, row = round(x), round(y)
+            if 0 <= column < 48 and 0 <= row < 48:
+                assert batch.heat[n, row, column] == 1
+                offset = batch.place[n, :2, row, column].tolist()
+                assert offset == pytest.approx([x - column, y - row], abs=2e-3)
+                seen.add((round(offset[0], 1), round(offset[1], 1)))
+    assert len(seen) > 8  # some of the eight ways in which each may lie
+
+
+def test_training_on_the_device_ends_by_its_seconds_and_goes_on(tmp_path: Path) -> None:
+    recipe = replace(SMOKE, samples=4, validation=1, calibration=1, steps=4, views=1, width=8)
+    place = torch.device("cpu")
+    first = torch.load(train_on_device(recipe, tmp_path, place, workers=1), weights_only=True)
+    assert first["step"] == 4
+    assert list((tmp_path / "samples").glob("*-plain.npz"))  # for the calibration
+    assert not (tmp_path / "views").exists()
+    longer = replace(recipe, steps=100_000, seconds=1e-3)
+    again = torch.load(train_on_device(longer, tmp_path, place, workers=1, resume=True), weights_only=True)
+    assert 4 <= again["step"] < 1000
+    card = write_weights(tmp_path / "checkpoint.pt", tmp_path, workers=1)
+    assert load_network(folder=str(card.parent)).network.width == 8
 
 
 def test_isotonic_pools_what_falls() -> None:
@@ -223,6 +315,10 @@ def test_bad_recipes_are_named(
 def test_recipes_refuse_what_cannot_be() -> None:
     with pytest.raises(ConfigError, match="expected positive numbers"):
         DetectionRecipe(steps=0)
+    with pytest.raises(
+        ConfigError, match=r"seconds is -1, decay 0\.0001; expected numbers that are not negative"
+    ):
+        DetectionRecipe(seconds=-1)
 
 
 @pytest.fixture
