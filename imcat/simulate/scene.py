@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -241,6 +241,12 @@ def _sources(
         galaxy_density=observation.galaxy_density * density,
         quasar_density=settings.density,
     )
+    if settings.galaxy_size != 1:
+        sources = replace(
+            sources,
+            bulge_radius=sources.bulge_radius * settings.galaxy_size,
+            disc_radius=sources.disc_radius * settings.galaxy_size,
+        )
     u, v = uniform_positions(rng, len(sources), width, height)
     galaxy = sources.kind == Kind.GALAXY
     if settings.clustering:
