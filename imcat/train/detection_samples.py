@@ -6,6 +6,7 @@ What the network sees of it (`view`) is made from these bands, all of them or so
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from imcat.detect.network_input import BandPlanes, BandSet, WindowReader, blank_
 from imcat.errors import InputError
 from imcat.noise import NoiseSettings, measure_noise
 from imcat.psf import FWHM_PER_SIGMA
+from imcat.simulate.scene import Models
 from imcat.simulate.settings import SimulateSettings
 from imcat.simulate.tiles import stream
 from imcat.tile import Tile
@@ -328,8 +330,14 @@ def sample_stream(
     for index in _count(start, step):
         rng = np.random.default_rng([seed, index])
         settings = _varied(rng, survey) if varied else SimulateSettings(depth_below_limit=_DEPTH)
-        item = next(stream(survey, seed, (side, side), settings, start=index))
+        item = next(stream(survey, seed, (side, side), settings, _models(), start=index))
         yield make_sample(item.tile, item.truth)
+
+
+@functools.cache
+def _models() -> Models:
+    """The simulator's, once for a process: what they compute of the spectra takes longer than a sample."""
+    return Models.load()
 
 
 def _count(start: int, step: int) -> Iterator[int]:
