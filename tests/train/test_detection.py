@@ -18,9 +18,10 @@ from imcat.detect.network_search import load_network
 from imcat.errors import ConfigError, InputError
 from imcat.train.detection import DetectionRecipe, Progress, train_detection
 from imcat.train.detection_card import calibration, isotonic, working_point, write_weights
-from imcat.train.detection_device import SampleStore, device_losses, train_on_device
+from imcat.train.detection_device import device_losses, train_on_device
 from imcat.train.detection_packs import PLANES, ViewPack
 from imcat.train.detection_samples import labelled_sample, sample_stream, some_bands, truth_snr, view
+from imcat.train.detection_store import SampleStore
 from imcat.train.detection_targets import Batch, Crop, detection_loss, real_candidates, targets
 
 SMOKE = DetectionRecipe().smoke()
