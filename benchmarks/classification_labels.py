@@ -108,14 +108,14 @@ def fresh(start: Vit | None, settings: Any, classes: int, seed: int) -> OwnHead:
 
 
 def efficiency(
-    task: Task, numbers: Sequence[int], starts: dict[str, Vit | None], seeds: int
+    task: Task, numbers: Sequence[int], starts: dict[str, Vit | None], seeds: int, first: int = 0
 ) -> dict[str, Any]:
-    """Accuracy by number of labels, from each start."""
+    """Accuracy by number of labels, from each start; seeds are `first` and those that follow."""
     found: dict[str, Any] = {"test": len(task.test)}
     settings = next(s for s in starts.values() if s is not None).settings
     for number in numbers:
         scores: dict[str, list[float]] = {name: [] for name in starts}
-        for seed in range(seeds):
+        for seed in range(first, first + seeds):
             rows = np.random.default_rng(seed).permutation(len(task.rows))[:number]
             each = max(1, round(0.85 * number) // _BATCH)
             epochs = max(1, round(STEPS[number] / each))

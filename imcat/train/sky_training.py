@@ -28,7 +28,7 @@ __all__ = ["SkyRecipe", "train_sky"]
 
 _SLOPE_EVERY = 8
 _STATISTICS = 96  # patches whose statistics are compared in a step
-_SAMPLED = 384  # pixels, side of the sky on which levels are set and statistics judged
+_SAMPLED = 6  # crops, side of the sky on which levels are set and statistics judged
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,8 @@ def _run(
         average.update(generator, step)
         count += 1
         if (step + 1) % every == 0 or step + 1 == recipe.steps:
-            made = _settled(generator, average, validation, place)
-            distance = float(_made_texture(made, place).distance(wanted))
+            made = _settled(generator, average, validation, recipe.crop, place)
+            distance = float(_made_texture(made, recipe.crop, place).distance(wanted))
             if distance < nearest:
                 best, nearest, best_step = made, distance, step + 1
             names = ("judge", "generator", "texture")
@@ -263,22 +263,22 @@ def _statistics(patches: SkyPatches, place: torch.device) -> Texture:
 
 
 @torch.no_grad()
-def _made_texture(generator: SkyGenerator, place: torch.device) -> Texture:
+def _made_texture(generator: SkyGenerator, crop: int, place: torch.device) -> Texture:
     chance = torch.Generator().manual_seed(77)
-    sky = _made(generator, 4, _SAMPLED, chance, place)
+    sky = _made(generator, 4, _SAMPLED * crop, chance, place)
     return texture_of(sky, torch.ones_like(sky))
 
 
 @torch.no_grad()
 def _settled(
-    generator: SkyGenerator, average: Average, patches: SkyPatches, place: torch.device
+    generator: SkyGenerator, average: Average, patches: SkyPatches, crop: int, place: torch.device
 ) -> SkyGenerator:
     """The averaged generator with levels and scatter as the real sky has them."""
     own = copy.deepcopy(generator)
     own.load_state_dict(average.state)
     own.gain.fill_(1.0)  # type: ignore[operator]
     own.offset.fill_(0.0)  # type: ignore[operator]
-    made, real = _made_texture(own, place), _statistics(patches, place)
+    made, real = _made_texture(own, crop, place), _statistics(patches, place)
     gain = real.rms / made.rms.clamp_min(1e-3)
     own.gain.copy_(gain)  # type: ignore[operator]
     own.offset.copy_(made.mean - real.mean / gain)  # type: ignore[operator]
