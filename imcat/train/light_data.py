@@ -40,7 +40,7 @@ Float64 = NDArray[np.float64]
 
 #: Side of a stamp, pixels.
 SIZE = 40
-_BLANKS = 150  # empty stamps of a tile, at most
+_BLANKS = 60  # empty stamps of a tile, at most
 _FAINTEST = 22.0  # in the reference band
 _LEAST_SNR = 10.0
 _EXTENDED = 0.12  # PSF minus model magnitude

@@ -27,7 +27,7 @@ __all__ = ["PATCH", "SkyPatches", "real_sky", "tile_sky"]
 PATCH = 96
 _STEP = 0.05  # of the pixels as they are kept, in units of the noise
 _FREE = 0.7  # least share of a patch that no source lights up
-_MOST = 120  # patches of a tile
+_MOST = 90  # patches of a tile
 _GROWN, _WINGS = (
     2.5,
     0.8,
