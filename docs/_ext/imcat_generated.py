@@ -158,15 +158,18 @@ def commands() -> str:
     parts = [_literal(overview)]
     for name in command_names():
         title = f"imcat {name}"
-        parts.append(f"{title}\n{'-' * len(title)}\n\n" + _literal(help_text([name])))
+        parts.append(f"{title}\n{'-' * len(title)}\n\n" + _literal(help_text(name.split())))
     return "\n".join(parts)
 
 
 def command_names() -> list[str]:
-    """Names of the commands, in the order of the program's help."""
+    """Names of the commands, in the order of the program's help; those of a group follow it."""
     from imcat import cli
 
-    return list(cli.COMMANDS)
+    names = []
+    for name, command in cli.COMMANDS.items():
+        names += [name, *(f"{name} {below}" for below in getattr(command, "commands", ()))]
+    return names
 
 
 def help_text(command: Sequence[str]) -> str:

@@ -45,7 +45,9 @@ class Exposed:
     mask: Mask
 
 
-def expose(image: Float32, model: ExposureModel, seed: np.random.SeedSequence) -> Exposed:
+def expose(
+    image: Float32, model: ExposureModel, seed: np.random.SeedSequence, blank: Float32 | None = None
+) -> Exposed:
     """Observe an image.
 
     Parameters
@@ -56,6 +58,9 @@ def expose(image: Float32, model: ExposureModel, seed: np.random.SeedSequence) -
         Sky, noise and detector.
     seed : numpy.random.SeedSequence
         Decides every random number.
+    blank : float32 array, ``[y, x]``, optional
+        Empty sky as it was observed, in units of the noise of a pixel, in place of what the model makes of sky and
+        detector. Photon noise of the light is added to it.
     """
     mask = np.zeros(model.shape, np.uint16)
     seeds = seed.spawn(5)
@@ -65,8 +70,12 @@ def expose(image: Float32, model: ExposureModel, seed: np.random.SeedSequence) -
     _hit(image, mask, model, seeds)
     sky_level = float(np.median(model.sky.values))
     bleed(image, mask, np.float32(model.full_well - sky_level), np.uint16(PixelFlag.SATURATED))
-    _add_noise(image, model, seeds[_NOISE])
-    _add_residual(image, model, faint, seeds[_RESIDUAL])
+    _add_noise(image, model, seeds[_NOISE], blank)
+    if blank is None:
+        _add_residual(image, model, faint, seeds[_RESIDUAL])
+    else:
+        # Sources that nobody detects were in the real sky too, and its subtraction took their mean.
+        image -= np.float32(faint[0])
     if model.interpolates:
         filled = (mask & int(PixelFlag.COSMIC_RAY)) != 0
         filled[:, list(model.bad_columns)] = True
@@ -96,8 +105,13 @@ def _hit(image: Float32, mask: Mask, model: ExposureModel, seeds: list[np.random
         add_trails(image, mask, rng, count, noise, model.psf.fwhm, np.uint16(mark))
 
 
-def _add_noise(image: Float32, model: ExposureModel, seed: np.random.SeedSequence) -> None:
-    """Poisson noise of light and sky, and the detector's own; row block by row block."""
+def _add_noise(
+    image: Float32, model: ExposureModel, seed: np.random.SeedSequence, blank: Float32 | None
+) -> None:
+    """Poisson noise of light and sky, and the detector's own; row block by row block.
+
+    With `blank`, that holds the noise of sky and detector already.
+    """
     rows, columns = model.shape
     correlated = model.correlation > 0 or any(model.neighbours)
     noise = np.empty((rows, columns), np.float32) if correlated else None
@@ -106,21 +120,26 @@ def _add_noise(image: Float32, model: ExposureModel, seed: np.random.SeedSequenc
         window = Window(start, min(start + _BLOCK, rows), 0, columns)
         rng = np.random.default_rng(block_seed)
         light = image[window.slices]
-        expected = np.maximum(light + model.sky.read(window), 0)
+        sky = model.sky.read(window)
+        expected = np.maximum(light if blank is not None else light + sky, 0)
         deviation = rng.standard_normal(expected.shape, np.float32)
         few = expected < _MANY
         _poisson_deviates(expected, deviation, np.float32(_MANY))
         if few.any():
             lam = expected[few]
             deviation[few] = rng.poisson(lam) - lam
-        deviation += rng.standard_normal(expected.shape, np.float32) * np.float32(
-            np.sqrt(model.read_variance)
-        )
+        if blank is None:
+            deviation += rng.standard_normal(expected.shape, np.float32) * np.float32(
+                np.sqrt(model.read_variance)
+            )
         deviation *= model.noise_scale
         if noise is None:
             light += deviation
         else:
             noise[window.slices] = deviation
+        if blank is not None:
+            unit = np.sqrt(np.maximum(sky, 0) + np.float32(model.read_variance)) * model.noise_scale
+            light += (blank[window.slices] * unit).astype(np.float32)
     if noise is not None:
         if any(model.neighbours):
             noise = _with_neighbours(noise, model.neighbours)

@@ -18,6 +18,7 @@ from imcat.simulate.clustering import cluster_positions, galaxy_field, uniform_p
 from imcat.simulate.galaxies import band_bulge_fraction, galaxy_components
 from imcat.simulate.lensed import Lensed, add_lenses
 from imcat.simulate.observation import ExposureModel, Observation
+from imcat.simulate.parts import Parts
 from imcat.simulate.population import FAINTEST, Population
 from imcat.simulate.settings import SimulateSettings
 from imcat.simulate.sources import Kind, Morphology, Sources
@@ -77,6 +78,10 @@ class Scene:
         Whether the structure of the morphology was drawn.
     lensed : Lensed
         Lenses and look-alikes among the sources.
+    added : int64 array, ``[n]``
+        Index among the sources that were added to those of the sky, -1 for all others.
+    replaced : bool array, ``[n]``
+        Whether its light is not the simulator's own.
     spike_angle, ghost : float, (float, float)
         Direction of diffraction spikes (degrees east of north), place of ghosts (arcsec).
     """
@@ -88,6 +93,8 @@ class Scene:
     components: Components
     detailed: NDArray[np.bool_]
     lensed: Lensed
+    added: NDArray[np.int64]
+    replaced: NDArray[np.bool_]
     spike_angle: float
     ghost: tuple[float, float]
 
@@ -103,7 +110,7 @@ def make_scene(
     settings: SimulateSettings,
     models: Models,
     seed: np.random.SeedSequence,
-    added: Sources | None = None,
+    parts: Parts | None = None,
 ) -> Scene:
     """Draw the sources of a tile.
 
@@ -117,8 +124,8 @@ def make_scene(
         Population and spectra.
     seed : numpy.random.SeedSequence
         Decides every random number.
-    added : Sources, optional
-        Beyond those of the sky, anywhere on the tile.
+    parts : Parts, optional
+        Sources beyond those of the sky, and light of galaxies in place of the simulator's.
 
     Raises
     ------
@@ -126,12 +133,13 @@ def make_scene(
         If the population does not reach the depth.
     """
     rng = np.random.default_rng(seed)
+    parts = parts or Parts()
     sources, x, y = _sources(observation, settings, models, rng)
-    if added is not None:
-        height, width = observation.reference_exposure.shape
-        sources = Sources.concatenate([sources, added])
-        x = np.concatenate([x, rng.uniform(-0.5, width - 0.5, len(added))])
-        y = np.concatenate([y, rng.uniform(-0.5, height - 0.5, len(added))])
+    own = len(sources)
+    if parts.added is not None:
+        sources, x, y = _with_added(sources, x, y, parts.added, parts.places, observation, rng)
+    added = np.full(len(sources), -1, np.int64)
+    added[own:] = np.arange(len(sources) - own)
     sources, x, y, lensed = add_lenses(sources, x, y, observation, settings, models.population, rng)
     wcs = observation.reference_exposure.wcs
     ra, dec = wcs.all_pix2world(x, y, 0)
@@ -144,16 +152,26 @@ def make_scene(
     flux = AB_FLUX * 10 ** (-0.4 * mag)
     detailed = _detailed(sources, flux, observation, settings) | _structured_lookalike(sources, lensed)
     fraction = band_bulge_fraction(sources, flux, filters.wavelengths[columns])
-    parts = [points(flux[sources.kind != Kind.GALAXY], np.flatnonzero(sources.kind != Kind.GALAXY))]
-    galaxies = np.flatnonzero(sources.kind == Kind.GALAXY)
+    light = [points(flux[sources.kind != Kind.GALAXY], np.flatnonzero(sources.kind != Kind.GALAXY))]
+    replaced = np.zeros(len(sources), np.bool_)
+    if parts.light is not None:
+        # Lenses and look-alikes are what they are by the light that they were given.
+        free = (sources.kind == Kind.GALAXY) & (lensed.lookalike == "")
+        free[lensed.rows] = False
+        asked = np.flatnonzero(free)
+        made = parts.light(sources.take(asked), flux[asked], filters.wavelengths[columns])
+        replaced[asked[made.rows]] = True
+        detailed[asked[made.rows]] &= made.structured
+        light.append(_renumbered(made.components, asked[made.rows]))
+    galaxies = np.flatnonzero((sources.kind == Kind.GALAXY) & ~replaced)
     drawn = galaxy_components(
         sources.take(galaxies), flux[galaxies], fraction[galaxies], rng, detail=detailed[galaxies],
         wavelengths=filters.wavelengths[columns],
     )  # fmt: skip
-    parts.append(_renumbered(drawn, galaxies))
+    light.append(_renumbered(drawn, galaxies))
     images, image_flux = lensed.components(models.spectra, filters, columns, observation.ebv, rng)
-    parts.append(images)
-    components = Components.concatenate([p for p in parts if len(p)] or parts[:1])
+    light.append(images)
+    components = Components.concatenate([p for p in light if len(p)] or light[:1])
     total = flux + image_flux
     with np.errstate(divide="ignore"):
         mag = -2.5 * np.log10(total / AB_FLUX)
@@ -167,6 +185,8 @@ def make_scene(
         components,
         detailed,
         lensed,
+        np.concatenate([added, np.full(len(sources) - len(added), -1, np.int64)]),
+        replaced,
         angle,
         (ghost[0], ghost[1]),
     )
@@ -257,6 +277,24 @@ def _sources(
         sources = Sources.concatenate([sources, stars])
         u, v = np.concatenate([u, cu]), np.concatenate([v, cv])
     return sources, (u - margin) / scale - 0.5, (v - margin) / scale - 0.5
+
+
+def _with_added(
+    sources: Sources,
+    x: Float64,
+    y: Float64,
+    added: Sources,
+    places: tuple[Float64, Float64] | None,
+    observation: Observation,
+    rng: np.random.Generator,
+) -> tuple[Sources, Float64, Float64]:
+    """Sources and their places with more of them at the end."""
+    height, width = observation.reference_exposure.shape
+    at = places or (
+        rng.uniform(-0.5, width - 0.5, len(added)),
+        rng.uniform(-0.5, height - 0.5, len(added)),
+    )
+    return Sources.concatenate([sources, added]), np.concatenate([x, at[0]]), np.concatenate([y, at[1]])
 
 
 def _faintest(limit: float, below: float) -> float:

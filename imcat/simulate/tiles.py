@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from imcat.catalogue.fields import Parameter
 from imcat.errors import OutputError, UsageError
+from imcat.schema import Column
 from imcat.simulate.csst_camera import csst_observation
 from imcat.simulate.expose import Exposed, expose
 from imcat.simulate.observation import ExposureModel, Observation
+from imcat.simulate.parts import Parts
 from imcat.simulate.scene import Models, Scene, draw_exposure, make_scene
 from imcat.simulate.sdss_camera import sdss_observation
 from imcat.simulate.settings import SimulateSettings
@@ -34,7 +36,10 @@ __all__ = [
     "observe",
     "simulate_tile",
     "stream",
+    "stream_item",
+    "write_exposures",
     "write_tile",
+    "write_tile_truth",
 ]
 
 _T = TypeVar("_T")
@@ -97,6 +102,7 @@ def simulate_tile(
     index: int = 0,
     threads: int = 1,
     added: Sources | None = None,
+    parts: Parts | None = None,
 ) -> tuple[Tile, Scene]:
     """Simulate a tile in memory.
 
@@ -114,6 +120,8 @@ def simulate_tile(
         Exposures that are drawn side by side.
     added : Sources, optional
         Sources beyond those of the sky, anywhere on the tile.
+    parts : Parts, optional
+        More than that: places, light and skies that the simulator does not make.
 
     Returns
     -------
@@ -122,7 +130,8 @@ def simulate_tile(
     scene : Scene
         The truth.
     """
-    scene = make_scene(observation, settings, models, _seed(seed, index, _SKY), added)
+    parts = parts or Parts(added)
+    scene = make_scene(observation, settings, models, _seed(seed, index, _SKY), parts)
     exposed = _each_exposure(
         scene,
         observation,
@@ -130,6 +139,7 @@ def simulate_tile(
         _seed(seed, index, _EXPOSURES),
         threads,
         lambda model, pixels: (model, pixels),
+        parts.skies,
     )
     by_band: dict[str, list[Exposure]] = {name: [] for name in observation.bands}
     for model, pixels in exposed:
@@ -159,23 +169,79 @@ def write_tile(
     int
         Sources in the truth.
     """
-    scene = make_scene(observation, settings, models, _seed(seed, index, _SKY))
+    scene = write_exposures(folder, observation, settings, models, seed, index, threads)
+    columns = truth_columns(scene, observation, settings)
+    write_tile_truth(folder, observation, columns, seed, index)
+    return len(columns["ra"])
+
+
+def write_exposures(
+    folder: Path,
+    observation: Observation,
+    settings: SimulateSettings,
+    models: Models,
+    seed: int,
+    index: int = 0,
+    threads: int = 1,
+    parts: Parts | None = None,
+    *,
+    packed: bool = False,
+) -> Scene:
+    """Simulate a tile and write all of it but the truth, see `write_tile`.
+
+    Parameters
+    ----------
+    parts : Parts, optional
+        What the simulator does not make itself.
+    packed : bool
+        Whether maps that hold little (weights, flags) are compressed.
+    """
+    parts = parts or Parts()
+    scene = make_scene(observation, settings, models, _seed(seed, index, _SKY), parts)
 
     def write(model: ExposureModel, pixels: Exposed) -> None:
-        write_exposure(folder, observation, model, pixels)
+        write_exposure(folder, observation, model, pixels, packed=packed)
 
-    for _ in _each_exposure(scene, observation, settings, _seed(seed, index, _EXPOSURES), threads, write):
+    exposures = _seed(seed, index, _EXPOSURES)
+    for _ in _each_exposure(scene, observation, settings, exposures, threads, write, parts.skies):
         pass
-    columns = truth_columns(scene, observation, settings)
-    parameters = (
+    return scene
+
+
+def write_tile_truth(
+    folder: Path,
+    observation: Observation,
+    columns: dict[str, NDArray[Any]],
+    seed: int,
+    index: int,
+    more: tuple[Column, ...] = (),
+    parameters: tuple[Parameter, ...] = (),
+) -> None:
+    """Write the truth of a tile, which makes its folder complete.
+
+    Parameters
+    ----------
+    folder : path
+        Of the tile.
+    observation : Observation
+        Of the tile.
+    columns : dict of array
+        From `imcat.simulate.truth_columns.truth_columns`, and those of `more`.
+    seed, index : int
+        Of the tile.
+    more : tuple of Column
+        Declares further columns.
+    parameters : tuple of Parameter
+        Further facts that hold for the whole table.
+    """
+    standard = (
         Parameter("survey", observation.survey, "", "meta.dataset", "Survey that is simulated."),
         Parameter("tile_name", observation.name, "", "meta.id;obs.field", "Name of the tile."),
         Parameter("reference", observation.reference, "", "meta.id;instr.filter", "Band of x and y."),
         Parameter("seed", seed, "", "meta.number", "Seed of the set of tiles."),
         Parameter("tile_index", index, "", "meta.number", "Number of the tile in the set, 0-based."),
     )
-    write_truth(folder / "truth.parquet", columns, observation.bands, parameters)
-    return len(columns["ra"])
+    write_truth(folder / "truth.parquet", columns, observation.bands, (*standard, *parameters), more)
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,18 +313,23 @@ def stream(
     while True:
         observation = observe(survey, index, seed, settings, shape)
         tile, scene = simulate_tile(observation, settings, models, seed, index)
-        first = [band.exposures[0] for band in tile.bands]
-        yield StreamItem(
-            bands=tuple(band.name for band in tile.bands),
-            wavelengths=np.array([band.wavelength for band in tile.bands]),
-            pixels=np.stack([e.image.array for e in first]),  # type: ignore[attr-defined]
-            variance=np.stack([e.variance.array for e in first]),  # type: ignore[union-attr]
-            mask=np.stack([e.mask.array for e in first]),  # type: ignore[union-attr]
-            psf_fwhm=np.array([e.psf_fwhm for e in first]),
-            truth=truth_columns(scene, observation, settings),
-            tile=tile,
-        )
+        yield stream_item(tile, truth_columns(scene, observation, settings))
         index += step
+
+
+def stream_item(tile: Tile, truth: dict[str, NDArray[Any]]) -> StreamItem:
+    """A simulated tile and its truth as an item of a stream."""
+    first = [band.exposures[0] for band in tile.bands]
+    return StreamItem(
+        bands=tuple(band.name for band in tile.bands),
+        wavelengths=np.array([band.wavelength for band in tile.bands]),
+        pixels=np.stack([e.image.array for e in first]),  # type: ignore[attr-defined]
+        variance=np.stack([e.variance.array for e in first]),  # type: ignore[union-attr]
+        mask=np.stack([e.mask.array for e in first]),  # type: ignore[union-attr]
+        psf_fwhm=np.array([e.psf_fwhm for e in first]),
+        truth=truth,
+        tile=tile,
+    )
 
 
 def record(folder: Path, contents: dict[str, Any]) -> None:
@@ -299,13 +370,15 @@ def _each_exposure(
     seed: np.random.SeedSequence,
     threads: int,
     use: Callable[[ExposureModel, Exposed], _T],
+    skies: tuple[NDArray[np.float32] | None, ...] = (),
 ) -> Iterator[_T]:
     """What `use` makes of each exposure, in order; as many at a time in memory as there are threads."""
-    jobs = list(zip(observation.exposures, seed.spawn(len(observation.exposures)), strict=True))
+    count = len(observation.exposures)
+    jobs = list(zip(observation.exposures, seed.spawn(count), skies or (None,) * count, strict=True))
 
-    def one(job: tuple[ExposureModel, np.random.SeedSequence]) -> _T:
-        model, own = job
-        return use(model, expose(draw_exposure(scene, observation, model, settings), model, own))
+    def one(job: tuple[ExposureModel, np.random.SeedSequence, NDArray[np.float32] | None]) -> _T:
+        model, own, sky = job
+        return use(model, expose(draw_exposure(scene, observation, model, settings), model, own, sky))
 
     if threads <= 1:
         yield from map(one, jobs)

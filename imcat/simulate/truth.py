@@ -51,10 +51,10 @@ TRUTH_COLUMNS: tuple[Column, ...] = tuple(
 )  # fmt: skip
 
 
-def truth_fields(bands: tuple[str, ...]) -> tuple[Column, ...]:
-    """The columns of a truth table of a tile with these bands."""
+def truth_fields(bands: tuple[str, ...], more: tuple[Column, ...] = ()) -> tuple[Column, ...]:
+    """The columns of a truth table of a tile with these bands, and further ones at its end."""
     fields: list[Column] = []
-    for column in TRUTH_COLUMNS:
+    for column in (*TRUTH_COLUMNS, *more):
         if "{b}" not in column.name:
             fields.append(column)
             continue
@@ -69,7 +69,11 @@ def truth_fields(bands: tuple[str, ...]) -> tuple[Column, ...]:
 
 
 def write_truth(
-    path: Path, columns: dict[str, NDArray[Any]], bands: tuple[str, ...], parameters: tuple[Parameter, ...]
+    path: Path,
+    columns: dict[str, NDArray[Any]],
+    bands: tuple[str, ...],
+    parameters: tuple[Parameter, ...],
+    more: tuple[Column, ...] = (),
 ) -> None:
     """Write a truth table.
 
@@ -83,8 +87,10 @@ def write_truth(
         In the order of the columns.
     parameters : tuple of Parameter
         What holds for the whole table.
+    more : tuple of Column
+        Declares columns beyond those of every truth table.
     """
-    fields = truth_fields(bands)
+    fields = truth_fields(bands, more)
     typed = {
         f.name: np.asarray(columns[f.name], dtype=np.str_ if f.dtype == "str" else f.dtype) for f in fields
     }

@@ -16,7 +16,7 @@ from imcat.simulate.scene import Scene
 from imcat.simulate.settings import SimulateSettings
 from imcat.simulate.sources import Kind, Morphology
 
-__all__ = ["truth_columns"]
+__all__ = ["truth_columns", "truth_rows"]
 
 # Sources up to this far outside the image are listed: what is found at the edge may be theirs, arcsec.
 _BESIDE = 3.0
@@ -43,13 +43,7 @@ def truth_columns(
     dict of array
         Every column of `imcat.simulate.truth.truth_fields`.
     """
-    reference = observation.reference_exposure
-    x, y = reference.wcs.all_world2pix(scene.ra, scene.dec, 0)
-    beside = _BESIDE / reference.pixel_scale
-    inside = (x > -0.5 - beside) & (x < reference.shape[1] - 0.5 + beside)
-    inside &= (y > -0.5 - beside) & (y < reference.shape[0] - 0.5 + beside)
-    rows = np.flatnonzero(inside)
-    rows = rows[np.lexsort((x[rows], y[rows]))]
+    rows, x, y = truth_rows(scene, observation)
     sources = scene.sources.take(rows)
     bulge = sources.bulge_fraction > 0.5
     columns: dict[str, NDArray[Any]] = {
@@ -77,6 +71,27 @@ def truth_columns(
     columns |= {name: values[rows] for name, values in scene.lensed.truth().items()}
     columns["arc_snr"] = _arc_snr(scene, observation, settings)[rows]
     return columns
+
+
+def truth_rows(
+    scene: Scene, observation: Observation
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Which sources of a scene are in its truth.
+
+    Returns
+    -------
+    rows : int64 array, ``[n]``
+        Their indices, in the order of the truth.
+    x, y : float64 arrays
+        Places of **all** sources of the scene, pixels of the reference image.
+    """
+    reference = observation.reference_exposure
+    x, y = reference.wcs.all_world2pix(scene.ra, scene.dec, 0)
+    beside = _BESIDE / reference.pixel_scale
+    inside = (x > -0.5 - beside) & (x < reference.shape[1] - 0.5 + beside)
+    inside &= (y > -0.5 - beside) & (y < reference.shape[0] - 0.5 + beside)
+    rows = np.flatnonzero(inside)
+    return rows[np.lexsort((x[rows], y[rows]))], x, y
 
 
 def _arc_snr(scene: Scene, observation: Observation, settings: SimulateSettings) -> NDArray[np.float64]:

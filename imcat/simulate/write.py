@@ -20,7 +20,7 @@ __all__ = ["write_exposure"]
 
 
 def write_exposure(
-    folder: Path, observation: Observation, model: ExposureModel, exposed: Exposed
+    folder: Path, observation: Observation, model: ExposureModel, exposed: Exposed, *, packed: bool = False
 ) -> list[Path]:
     """Write one exposure.
 
@@ -34,6 +34,8 @@ def write_exposure(
         Of the exposure.
     exposed : Exposed
         Its pixels.
+    packed : bool
+        Whether weights and flags are compressed, where they are files of their own.
 
     Returns
     -------
@@ -51,7 +53,7 @@ def write_exposure(
         )
         return write_frames(folder, model.extra["field"], [frame])
     if observation.survey == "csst":
-        return write_level1(folder, _level1(model, exposed))
+        return write_level1(folder, _level1(model, exposed), packed=packed)
     raise InputError(
         f"files of survey {observation.survey!r} cannot be written",
         path=observation.name,

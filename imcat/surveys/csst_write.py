@@ -6,7 +6,7 @@ bytes depend on the arguments only.
 
 from __future__ import annotations
 
-import io
+import gzip
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +26,9 @@ from imcat.surveys.csst_constants import (
 )
 
 __all__ = ["Level1Exposure", "write_level1"]
+
+_CARD, _BLOCK = 80, 2880  # bytes, of FITS
+_LEVEL = 4  # of the compression: maps that are constant but for some pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,7 @@ class Level1Exposure:
     sky: float = 0.0
 
 
-def write_level1(folder: str | Path, exposure: Level1Exposure) -> list[Path]:
+def write_level1(folder: str | Path, exposure: Level1Exposure, *, packed: bool = False) -> list[Path]:
     """Write the ``_img``, ``_wht`` and ``_flg`` files of an exposure.
 
     Parameters
@@ -80,6 +83,9 @@ def write_level1(folder: str | Path, exposure: Level1Exposure) -> list[Path]:
         Is made if it is not there.
     exposure : Level1Exposure
         What to write.
+    packed : bool
+        Whether weights and flags, which hold little, are compressed (``.fits.gz``): with them an exposure takes 4 bytes
+        a pixel instead of 10.
 
     Returns
     -------
@@ -105,12 +111,17 @@ def write_level1(folder: str | Path, exposure: Level1Exposure) -> list[Path]:
         "wht": exposure.weight.astype(">f4"),
         "flg": exposure.flags.astype(np.uint16),
     }
+    cards = _image_cards(exposure)
     for kind, data in kinds.items():
         name = _name(exposure, kind)
+        content = _bytes(exposure, data, name, cards)
+        if packed and kind != "img":
+            name += ".gz"
+            content = gzip.compress(content, _LEVEL, mtime=0)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with atomic_path(folder / name) as temporary:
-                temporary.write_bytes(_bytes(exposure, data, name))
+                temporary.write_bytes(content)
         except OSError as error:
             raise OutputError(f"{folder / name}: cannot be written ({error.strerror or error})") from None
         written.append(folder / name)
@@ -126,38 +137,72 @@ def _name(exposure: Level1Exposure, kind: str) -> str:
     )
 
 
-def _bytes(exposure: Level1Exposure, data: NDArray[Any], name: str) -> bytes:
+def _bytes(exposure: Level1Exposure, data: NDArray[Any], name: str, cards: list[str]) -> bytes:
+    """A file: a primary header without data, and an image.
+
+    The headers are put together from cards, which takes a tenth of the time that whole HDUs of astropy take: small tiles
+    are mostly headers.
+    """
+    primary = [
+        _card("SIMPLE", True, "conforms to FITS standard"),
+        _card("BITPIX", 8, "array data type"),
+        _card("NAXIS", 0, "number of array dimensions"),
+        _card("EXTEND", True),
+        _card("TELESCOP", "CSST"),
+        _card("INSTRUME", "MSC"),
+        _card("DETECTOR", f"CHIP{exposure.detector:02d}"),
+        _card("FILENAME", name.removesuffix(".fits")),
+        _card("OBSID", str(exposure.obsid)),
+        _card("DATE-OBS", f"{exposure.start.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}"),
+        _card("EXPTIME", exposure.exposure_time),
+    ]
+    unsigned = data.dtype.kind == "u"
+    structure = [
+        _card("XTENSION", "IMAGE", "Image extension"),
+        _card("BITPIX", 16 if unsigned else -32, "array data type"),
+        _card("NAXIS", 2, "number of array dimensions"),
+        _card("NAXIS1", data.shape[1]),
+        _card("NAXIS2", data.shape[0]),
+        _card("PCOUNT", 0, "number of parameters"),
+        _card("GCOUNT", 1, "number of groups"),
+    ]
+    if unsigned:
+        # FITS knows signed integers only: half of the range is taken off.
+        structure += [_card("BSCALE", 1), _card("BZERO", 1 << 15)]
+        data = (data ^ np.uint16(1 << 15)).astype(">u2")
+    return _block(primary) + _block(structure + cards) + _padded(data.tobytes(), b"\0")
+
+
+def _image_cards(exposure: Level1Exposure) -> list[str]:
+    """What the images of an exposure have in common."""
+    band = CHIP_BANDS[exposure.detector]
+    facts: dict[str, Any] = {
+        "BUNIT": "e/s",
+        "FILTER": "NUV" if band == "nuv" else band,
+        "EXPTIME": exposure.exposure_time,
+        "GAIN1": 1.0,
+        "RDNOISE1": READ_NOISE,
+        "SKY_BKG": exposure.sky,
+        "STA_FLUX": 0,
+        "ZP": exposure.zero_point,
+        "APER_R": APERTURE_RADIUS,
+        "FWHM": exposure.fwhm / PIXEL_SCALE if exposure.fwhm > 0 else exposure.fwhm,
+    }
+    world = exposure.wcs.to_header(relax=True)
+    facts |= {key: world[key] for key in world if key not in ("WCSAXES", "MJDREF", "DATE-OBS")}
+    return [_card(key, value) for key, value in facts.items()]
+
+
+def _card(key: str, value: Any, comment: str = "") -> str:
     from astropy.io import fits
 
-    band = CHIP_BANDS[exposure.detector]
-    primary = fits.PrimaryHDU()
-    for key, value in {
-        "TELESCOP": "CSST",
-        "INSTRUME": "MSC",
-        "DETECTOR": f"CHIP{exposure.detector:02d}",
-        "FILENAME": name.removesuffix(".fits"),
-        "OBSID": str(exposure.obsid),
-        "DATE-OBS": f"{exposure.start.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}",
-        "EXPTIME": exposure.exposure_time,
-    }.items():
-        primary.header[key] = value
-    image = fits.ImageHDU(data)
-    image.header.update(
-        {
-            "BUNIT": "e/s",
-            "FILTER": "NUV" if band == "nuv" else band,
-            "EXPTIME": exposure.exposure_time,
-            "GAIN1": 1.0,
-            "RDNOISE1": READ_NOISE,
-            "SKY_BKG": exposure.sky,
-            "STA_FLUX": 0,
-            "ZP": exposure.zero_point,
-            "APER_R": APERTURE_RADIUS,
-            "FWHM": exposure.fwhm / PIXEL_SCALE if exposure.fwhm > 0 else exposure.fwhm,
-        }
-    )
-    cards = exposure.wcs.to_header(relax=True)
-    image.header.update({key: cards[key] for key in cards if key not in ("WCSAXES", "MJDREF", "DATE-OBS")})
-    stream = io.BytesIO()
-    fits.HDUList([primary, image]).writeto(stream)
-    return stream.getvalue()
+    return str(fits.Card(key, value, comment))
+
+
+def _block(cards: list[str]) -> bytes:
+    """A header."""
+    return _padded("".join([*cards, "END".ljust(_CARD)]).encode("ascii"), b" ")
+
+
+def _padded(content: bytes, with_what: bytes) -> bytes:
+    return content + with_what * (-len(content) % _BLOCK)

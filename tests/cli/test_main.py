@@ -39,6 +39,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "query",
         "evaluate",
         "simulate",
+        "augment",
     ]
     assert all(f"  {name} " in printed for name in COMMANDS)
     for name in COMMANDS:
