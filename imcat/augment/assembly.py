@@ -22,6 +22,7 @@ from imcat.simulate.observation import Observation
 from imcat.simulate.parts import Parts
 from imcat.simulate.scene import Models, Scene
 from imcat.simulate.settings import SimulateSettings
+from imcat.simulate.sources import Sources
 from imcat.simulate.tiles import (
     StreamItem,
     observe,
@@ -125,7 +126,7 @@ class Augmenter:
             check_sky_bands(self.sky, used)
 
     def parts(
-        self, observation: Observation, models: Models, seed: int, index: int
+        self, observation: Observation, models: Models, seed: int, index: int, added: Sources | None = None
     ) -> tuple[Parts, RareSources]:
         """Rare sources, light and sky of a tile.
 
@@ -137,9 +138,14 @@ class Augmenter:
             Population of the rare sources.
         seed, index : int
             Decide every random number.
+        added : Sources, optional
+            Sources beyond those of the sky and the rare ones, anywhere on the tile.
         """
         streams = {n: np.random.SeedSequence(seed, spawn_key=(index, n)) for n in (_RARE, _LIGHT, _CANVAS)}
-        rare = draw_rare(models.population, self.settings, observation, np.random.default_rng(streams[_RARE]))
+        rng = np.random.default_rng(streams[_RARE])
+        rare = draw_rare(models.population, self.settings, observation, rng)
+        if added is not None:
+            rare = rare.with_others(added, observation, rng)
         light = None
         if self.light is not None and self.settings.generated > 0:
             from imcat.augment.assembly_light import GeneratedLight

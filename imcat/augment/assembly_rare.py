@@ -42,7 +42,7 @@ class RareSources:
     x, y : float64 arrays, ``[n]``
         Pixels of the reference image.
     name : str array, ``[n]``
-        ``merger``, ``quasar`` or ``pair``.
+        ``merger``, ``quasar`` or ``pair``; empty for what was added for another reason.
     """
 
     sources: Sources
@@ -52,6 +52,18 @@ class RareSources:
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    def with_others(
+        self, sources: Sources, observation: Observation, rng: np.random.Generator
+    ) -> RareSources:
+        """These, and sources that are not rare, anywhere on the tile."""
+        x, y = _anywhere(rng, len(sources), *observation.reference_exposure.shape)
+        return RareSources(
+            Sources.concatenate([self.sources, sources]),
+            np.concatenate([self.x, x]),
+            np.concatenate([self.y, y]),
+            np.concatenate([self.name, np.full(len(sources), "", self.name.dtype)]),
+        )
 
 
 def draw_rare(

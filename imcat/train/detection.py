@@ -76,7 +76,7 @@ def train_detection(
         from imcat.train.detection_device import train_on_device
 
         return train_on_device(recipe, out, place, workers=workers, resume=resume)
-    paths = simulate_samples(recipe, out / "samples", workers, recipe.samples, recipe.seed)
+    paths = simulate_samples(recipe, out / "samples", workers, recipe.samples, recipe.seed, augmented=True)
     judged = simulate_samples(recipe, out / "samples", workers, recipe.validation, recipe.seed + 1)
     samples, validation = load_views(paths, recipe, recipe.lobes), load_views(judged, recipe, recipe.lobes)
     labelled = [view(labelled_sample(path)) for path in recipe.tiles]

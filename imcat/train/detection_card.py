@@ -167,6 +167,7 @@ def write_weights(checkpoint: Path, folder: Path, *, workers: int = 2) -> Path:
         "wavelengths": [1400.0, 11000.0],
         "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
         "data": "the simulator's stream (imcat.train.detection_samples)"
+        + (f", {recipe.generated:.0%} of it augmented (imcat.augment.assembly)" if recipe.generated else "")
         + (f", and {len(recipe.tiles)} labelled tiles" if recipe.tiles else ", no real pixel"),
         "working_point": round(working_point(np.interp(logit, nodes, probability), real), 4),
         "judged_candidates": int(real.size),

@@ -197,7 +197,7 @@ class _Filling:
         shutil.rmtree(out / "views", ignore_errors=True)
         (out / "views").mkdir(parents=True)
         judging = view_jobs(recipe, out / "views", recipe.validation, recipe.seed + 1, 1)
-        training = view_jobs(recipe, out / "views", recipe.samples, recipe.seed, recipe.views)
+        training = view_jobs(recipe, out / "views", recipe.samples, recipe.seed, recipe.views, augmented=True)
         soon = round(_LATE * len(training))
         self._judging = {self._submit(pool, job) for job in judging}
         for job in training[:soon]:

@@ -44,8 +44,9 @@ _PACK = 25  # samples of one file
 _FEW = 4  # and where training waits for them
 _LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
-#: Arguments of `simulate_pack`: file, survey, seed, side, number of the pack, samples, whether skies vary.
-SampleJob = tuple[Path, str, int, int, int, int, bool]
+#: Arguments of `simulate_pack`: file, survey, seed, side, number of the pack, samples, whether skies vary, share of
+#: augmented tiles, folder of the generators.
+SampleJob = tuple[Path, str, int, int, int, int, bool, float, str]
 
 
 @contextmanager
@@ -75,7 +76,14 @@ def _begin() -> None:
 
 
 def simulate_samples(
-    recipe: DetectionRecipe, folder: Path, workers: int, count: int, seed: int, *, varied: bool = True
+    recipe: DetectionRecipe,
+    folder: Path,
+    workers: int,
+    count: int,
+    seed: int,
+    *,
+    varied: bool = True,
+    augmented: bool = False,
 ) -> list[Path]:
     """Simulate samples into files of some dozen each; those that are there stay.
 
@@ -91,12 +99,14 @@ def simulate_samples(
         Number of samples; decides them.
     varied : bool
         Whether skies vary more than a survey's.
+    augmented : bool
+        Whether the recipe's share of them are augmented tiles.
 
     Returns
     -------
     list of path
     """
-    jobs = sample_jobs(recipe, folder, count, seed, varied=varied)
+    jobs = sample_jobs(recipe, folder, count, seed, varied=varied, augmented=augmented)
     missing = [job for job in jobs if not job[0].is_file()]
     if missing:
         with single_threads(), worker_pool(min(workers, len(missing))) as pool:
@@ -105,23 +115,33 @@ def simulate_samples(
 
 
 def sample_jobs(
-    recipe: DetectionRecipe, folder: Path, count: int, seed: int, *, varied: bool = True
+    recipe: DetectionRecipe,
+    folder: Path,
+    count: int,
+    seed: int,
+    *,
+    varied: bool = True,
+    augmented: bool = False,
 ) -> list[SampleJob]:
     """What `simulate_samples` has to do, one job for each file."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs: list[SampleJob] = []
+    generated = recipe.generated if augmented else 0.0
+    kind = ("" if varied else "-plain") + (f"-generated-{generated:g}" if generated else "")
     for pack in range(math.ceil(count / _PACK)):
         survey = recipe.surveys[pack % len(recipe.surveys)]
         number = min(_PACK, count - pack * _PACK)
         jobs.append(
             (
-                folder / f"{survey}-{seed}-{recipe.side}-{pack:04d}{'' if varied else '-plain'}.npz",
+                folder / f"{survey}-{seed}-{recipe.side}-{pack:04d}{kind}.npz",
                 survey,
                 seed,
                 recipe.side,
                 pack,
                 number,
                 varied,
+                generated,
+                recipe.generators,
             )
         )
     return jobs
@@ -129,8 +149,10 @@ def sample_jobs(
 
 def simulate_pack(job: SampleJob) -> None:
     """Simulate the samples of one file."""
-    path, survey, seed, side, pack, number, varied = job
-    samples = sample_stream(survey, seed, side, start=pack * _PACK, varied=varied)
+    path, survey, seed, side, pack, number, varied, generated, generators = job
+    samples = sample_stream(
+        survey, seed, side, start=pack * _PACK, varied=varied, generated=generated, generators=generators
+    )
     values: dict[str, NDArray[Any]] = {}
     for k in range(number):
         for name, value in vars(next(samples)).items():
@@ -182,6 +204,8 @@ class ViewJob:
         Of each.
     lobes : float
         See `DetectionRecipe`.
+    generated, generators : float, str
+        Likewise.
     """
 
     path: Path
@@ -193,6 +217,8 @@ class ViewJob:
     number: int
     views: int
     lobes: float
+    generated: float = 0.0
+    generators: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,22 +244,30 @@ class ViewPack:
     places: list[NDArray[np.float32]]
 
 
-def view_jobs(recipe: DetectionRecipe, folder: Path, count: int, seed: int, views: int) -> list[ViewJob]:
-    """Jobs that make so many samples, some at a time."""
+def view_jobs(
+    recipe: DetectionRecipe, folder: Path, count: int, seed: int, views: int, *, augmented: bool = False
+) -> list[ViewJob]:
+    """Jobs that make so many samples, some at a time; `augmented` as of `simulate_samples`."""
     jobs = []
+    generated = recipe.generated if augmented else 0.0
     for pack in range(math.ceil(count / _FEW)):
         survey = recipe.surveys[pack % len(recipe.surveys)]
         number = min(_FEW, count - pack * _FEW)
         path = folder / f"{survey}-{seed}-{pack:04d}.f16"
         jobs.append(
-            ViewJob(path, survey, seed, recipe.seed, recipe.side, pack * _FEW, number, views, recipe.lobes)
-        )
+            ViewJob(
+                path, survey, seed, recipe.seed, recipe.side, pack * _FEW, number, views, recipe.lobes,
+                generated, recipe.generators,
+            )
+        )  # fmt: skip
     return jobs
 
 
 def make_views(job: ViewJob) -> ViewPack:
     """Simulate samples, see each in some choices of bands and PSFs, and write them with their targets."""
-    samples = sample_stream(job.survey, job.seed, job.side, start=job.first)
+    samples = sample_stream(
+        job.survey, job.seed, job.side, start=job.first, generated=job.generated, generators=job.generators
+    )
     seen: list[View] = []
     for k in range(job.number):
         sample, rng = next(samples), np.random.default_rng([job.choice, 79, job.first + k])

@@ -26,6 +26,11 @@ class DetectionRecipe:
         ``truth.parquet`` beside it (`imcat.train.detection_samples.labelled_sample`).
     share : float
         Share of the crops that come from these tiles, if there are any.
+    generated : float
+        Share of the training samples that are augmented tiles: generated galaxies and sky, many rare sources
+        (`imcat.augment.assembly`).
+    generators : str
+        Folder of the weights of the generators; empty: those that come with imcat.
     surveys : tuple of str
         Simulated surveys; samples come from them in turn.
     samples, validation : int
@@ -62,6 +67,8 @@ class DetectionRecipe:
     lobes: float = 0.02
     tiles: tuple[str, ...] = ()
     share: float = 0.5
+    generated: float = 0.0
+    generators: str = ""
     surveys: tuple[str, ...] = ("sdss", "sdss", "sdss", "csst")
     samples: int = 2000
     validation: int = 100
@@ -88,6 +95,8 @@ class DetectionRecipe:
             raise ConfigError(f"lobes is {self.lobes}; expected a height relative to the PSF, 0 to 0.5")
         if not 0 < self.share <= 1:
             raise ConfigError(f"share is {self.share}; expected a share of the crops, above 0 and up to 1")
+        if not 0 <= self.generated <= 1:
+            raise ConfigError(f"generated is {self.generated}; expected a share of the samples, 0 to 1")
         counted = ("samples", "validation", "calibration", "steps", "batch", "width", "patience", "views")
         if min(getattr(self, name) for name in counted) < 1:
             raise ConfigError(f"{', '.join(counted)}: expected positive numbers")

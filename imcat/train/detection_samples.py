@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imcat.align import AlignSettings, map_grids
+from imcat.augment.assembly import Augmenter, augmented_stream
+from imcat.augment.assembly_settings import AugmentSettings
 from imcat.catalogue.fields import AB_FLUX
 from imcat.detect.combine import Plane
 from imcat.detect.network_input import BandPlanes, BandSet, WindowReader, blank_noise, compress, features
@@ -50,6 +52,7 @@ _CORRELATED = 0.1  # share of the skies with the correlated noise of resampled i
 _HIT = 0.5  # share of CSST's skies with cosmic rays: combined exposures have none
 _LOBES = 5  # of a PSF, at most
 _DEPTH = 2.0  # magnitudes below the 5 sigma limit of point sources
+_AUGMENTED = 7  # purpose of the random stream that chooses augmented tiles
 _HIGHEST = 6e4  # signal-to-noise ratio of a pixel that half precision still holds
 _MATCH_ARCSEC, _MATCH_PIXELS = (
     0.25,
@@ -320,17 +323,33 @@ def _pixel(wcs: object) -> float:
 
 
 def sample_stream(
-    survey: str, seed: int, side: int, start: int = 0, step: int = 1, *, varied: bool = True
+    survey: str,
+    seed: int,
+    side: int,
+    start: int = 0,
+    step: int = 1,
+    *,
+    varied: bool = True,
+    generated: float = 0.0,
+    generators: str = "",
 ) -> Iterator[Sample]:
     """Samples without end: tiles start, start + step, … of the skies that `seed` decides.
 
     Where they are to be varied, seeing, crowding, artefacts and the texture of the noise vary more than in a survey's
-    tiles.
+    tiles. A share `generated` of them are augmented tiles, with the generators of a folder or those that come with imcat.
     """
     for index in _count(start, step):
         rng = np.random.default_rng([seed, index])
         settings = _varied(rng, survey) if varied else SimulateSettings(depth_below_limit=_DEPTH)
-        item = next(stream(survey, seed, (side, side), settings, _models(), start=index))
+        if generated > 0 and np.random.default_rng([seed, index, _AUGMENTED]).random() < generated:
+            augmenter = _augmenter(survey, generators or None)
+            item = next(
+                augmented_stream(
+                    survey, seed, (side, side), settings, models=_models(), start=index, augmenter=augmenter
+                )
+            )
+        else:
+            item = next(stream(survey, seed, (side, side), settings, _models(), start=index))
         yield make_sample(item.tile, item.truth)
 
 
@@ -338,6 +357,12 @@ def sample_stream(
 def _models() -> Models:
     """The simulator's, once for a process: what they compute of the spectra takes longer than a sample."""
     return Models.load()
+
+
+@functools.cache
+def _augmenter(survey: str, folder: str | None) -> Augmenter:
+    """Of the survey's own mix, once for a process."""
+    return Augmenter.load(survey, AugmentSettings.of_survey(survey), folder)
 
 
 def _count(start: int, step: int) -> Iterator[int]:

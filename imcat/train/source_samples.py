@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imcat.augment.assembly import Augmenter
+from imcat.augment.assembly_settings import AugmentSettings
 from imcat.catalogue.fields import AB_FLUX
 from imcat.catalogue.files import atomic_path
 from imcat.config import Config
@@ -24,6 +27,7 @@ from imcat.errors import ConfigError
 from imcat.evaluate.detection import match_lists
 from imcat.pipeline import process_tile
 from imcat.simulate.balanced import balanced_sources
+from imcat.simulate.parts import Parts
 from imcat.simulate.population_tables import data_folder
 from imcat.simulate.scene import Models
 from imcat.simulate.settings import SimulateSettings
@@ -80,6 +84,11 @@ class SampleSettings:
         stamps of lenses, look-alikes and some other sources, cut at their true places (`imcat.train.lens_samples`).
     spacing : float
         Of lenses and look-alikes in tiles of the role ``lenses``, arcsec.
+    generated : float
+        Share of the tiles that are augmented (`imcat.augment.assembly`): half of their galaxies are generated, of SDSS also
+        half of their skies, and they hold mergers and close pairs besides.
+    generators : str
+        Folder of the weights of the generators; empty: those that come with imcat.
     binning : int
         Of the stamps of these (`imcat.stamps.StampSettings`).
     fit_models : bool
@@ -104,6 +113,8 @@ class SampleSettings:
     role: str = "training"
     spacing: float = 0.0
     binning: int = 1
+    generated: float = 0.0
+    generators: str = ""
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
@@ -111,6 +122,10 @@ class SampleSettings:
         if self.role == "lenses" and not self.spacing > 0:
             raise ConfigError(
                 f"samples.spacing is {self.spacing}; expected arcsec between lenses where role is lenses"
+            )
+        if not 0 <= self.generated <= 1 or (self.role == "lenses" and self.generated):
+            raise ConfigError(
+                f"samples.generated is {self.generated}; expected a share of the tiles, 0 to 1, and 0 where role is lenses"
             )
 
     def smoke(self) -> SampleSettings:
@@ -123,6 +138,8 @@ class SampleSettings:
         plain = {
             k: v for k, v in asdict(self).items() if k not in ("tiles", "start", "role", "spacing", "binning")
         }
+        if not self.generated:  # then the samples are those of settings that do not know it
+            plain = {k: v for k, v in plain.items() if k not in ("generated", "generators")}
         if self.role == "lenses":
             plain |= {"spacing": self.spacing, "binning": self.binning}
         text = repr(sorted(plain.items()))
@@ -220,7 +237,11 @@ def simulated_sample(
             models.population, rng, numbers, settings.bright, settings.faint, observation.latitude,
             observation.longitude, settings.slope,
         )  # fmt: skip
-    tile, scene = simulate_tile(observation, sky, models, settings.seed, index, added=added)
+    parts = Parts(added)
+    if settings.generated and rng.random() < settings.generated:
+        augmenter = _augmenter(settings.survey, settings.generators or None)
+        parts, _ = augmenter.parts(observation, models, settings.seed, index, added)
+    tile, scene = simulate_tile(observation, sky, models, settings.seed, index, parts=parts)
     truth = truth_columns(scene, observation, sky)
     return _sample(
         tile,
@@ -229,6 +250,12 @@ def simulated_sample(
         Config(fit_models=settings.fit_models, classify_sources=False),
         _RADIUS[settings.survey],
     )
+
+
+@cache
+def _augmenter(survey: str, folder: str | None) -> Augmenter:
+    """Of the survey's own mix, once for a process; quasars are added anyway."""
+    return Augmenter.load(survey, AugmentSettings.of_survey(survey, quasars=0.0), folder)
 
 
 def sky_of(settings: SampleSettings, rng: np.random.Generator) -> SimulateSettings:
