@@ -126,9 +126,20 @@ def truth_columns() -> str:
     """Every column of a truth table."""
     from imcat.simulate.truth import TRUTH_COLUMNS
 
+    return _truth_table(TRUTH_COLUMNS)
+
+
+@generator("augmented-columns")
+def augmented_columns() -> str:
+    """Columns that the truth of an augmented tile has besides."""
+    from imcat.augment.assembly_truth import AUGMENTED_COLUMNS
+
+    return _truth_table(AUGMENTED_COLUMNS)
+
+
+def _truth_table(columns: Iterable[Any]) -> str:
     rows = [
-        [f"``{c.name}``", c.dtype, c.unit, c.ucd and f"``{c.ucd}``", _text(c.description)]
-        for c in TRUTH_COLUMNS
+        [f"``{c.name}``", c.dtype, c.unit, c.ucd and f"``{c.ucd}``", _text(c.description)] for c in columns
     ]
     return list_table(["Name", "Type", "Unit", "UCD", "What it is"], rows)
 

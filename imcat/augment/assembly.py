@@ -74,7 +74,8 @@ class Augmenter:
         settings : AugmentSettings
             The mix.
         folder : str, optional
-            Where ``light_SURVEY`` and ``sky_SURVEY`` lie; default: those that come with imcat.
+            Where ``light_SURVEY`` and ``sky_SURVEY`` lie, or one of them; default, and for the other: those that come
+            with imcat.
 
         Raises
         ------
@@ -82,14 +83,18 @@ class Augmenter:
             If weights are absent or damaged.
         """
         light = sky = None
+        names = [f"{kind}_{survey}" for kind in ("light", "sky")]
+        there = [folder is not None and Path(folder, f"{name}.toml").exists() for name in names]
+        # A folder with neither is a mistake, of which reading it tells.
+        places = [folder if found or not any(there) else None for found in there]
         if settings.generated > 0:
             from imcat.augment.trained import load_light
 
-            light = load_light(f"light_{survey}", folder)
+            light = load_light(names[0], places[0])
         if settings.generated_sky > 0:
             from imcat.augment.trained import load_sky
 
-            sky = load_sky(f"sky_{survey}", folder)
+            sky = load_sky(names[1], places[1])
         return cls(survey, settings, light, sky)
 
     def recorded(self) -> dict[str, Any]:

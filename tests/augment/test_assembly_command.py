@@ -16,8 +16,10 @@ from typing import NamedTuple
 import pytest
 
 import imcat
+from imcat.augment.assembly import Augmenter
 from imcat.augment.assembly_settings import AugmentSettings
 from imcat.cli import main
+from imcat.errors import InputError, OutputError
 from imcat.scale.simulation import run_simulation
 from imcat.scale.space import check_space, in_words, tile_bytes
 from imcat.simulate.settings import SimulateSettings
@@ -139,12 +141,26 @@ def test_bad_input_is_refused_in_one_line_before_any_work(
     assert not out.exists()
 
 
-def test_absent_weights_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_absent_weights_are_refused(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
     assert main(tiles(out, tmp_path)) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "light_sdss.safetensors: the weights cannot be read" in line
     assert not out.exists()
+    # What a folder does not hold beside others is imcat's own.
+    with pytest.raises(InputError, match="of_nobody"):
+        Augmenter.load("sdss", AugmentSettings.of_survey("sdss"), str(tmp_path / "of_nobody"))
+    light = tmp_path / "light"
+    light.mkdir()
+    for path in weights.glob("light_sdss.*"):
+        shutil.copy(path, light)
+    asked: list[str | None] = []
+    monkeypatch.setattr("imcat.augment.trained.load_sky", lambda name, folder: asked.append(folder))
+    loaded = Augmenter.load("sdss", AugmentSettings.of_survey("sdss"), str(light))
+    assert loaded.light is not None
+    assert asked == [None]
     # Without anything generated none are needed.
     assert main(tiles(out, tmp_path, "--generated", "0", "--generated-sky", "0", n=1)) == 0
 
@@ -182,6 +198,6 @@ def test_the_space_that_is_asked_for_is_the_space_that_is_used(
 def test_more_than_is_free_is_refused(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     assert check_space(tmp_path / "not" / "there", 1000) > 1000
-    with pytest.raises(imcat.errors.OutputError, match=r"need about .* and .* are free"):
+    with pytest.raises(OutputError, match=r"need about .* and .* are free"):
         check_space(tmp_path / "x", 2 * free)
     assert [in_words(n) for n in (7, 9_960, 123e9, 5e18)] == ["7 bytes", "10 kB", "123 GB", "5000 PB"]
