@@ -53,6 +53,8 @@ class SkyRecipe:
         Weight of the penalty on the judge's slope.
     texture : float
         Weight of the statistics.
+    schedule : int
+        Steps over which the rates fall; 0: as many as are taken.
     seed : int
         Decides everything.
     """
@@ -71,6 +73,7 @@ class SkyRecipe:
     judge_rate: float = 5e-4
     slope: float = 0.5
     texture: float = 0.02
+    schedule: int = 0
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -167,7 +170,7 @@ def _run(
         chance = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
         for optimiser, rate in zip(both, (recipe.rate, recipe.judge_rate), strict=True):
             for group in optimiser.param_groups:
-                group["lr"] = cosine_rate(rate, step, recipe.steps)
+                group["lr"] = cosine_rate(rate, step, recipe.schedule or recipe.steps)
         told += _step(recipe, step, generator, judge, both, patches, rng, chance, place)
         average.update(generator, step)
         count += 1
