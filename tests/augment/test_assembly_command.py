@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow.parquet as pq
 import pytest
 
 import imcat
@@ -99,6 +100,31 @@ def test_csst_tiles_are_read_as_any_others(
     assert tile.band_names == ("g", "i")
     assert [len(band.exposures) for band in tile.bands] == [2, 2]
     assert len(list(out.rglob("*_wht_L1.fits.gz"))) == len(list(out.rglob("*_img_L1.fits"))) == 4
+
+
+def test_twins_of_a_tile_are_augmented_too(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_simulation("sdss", 1, 7, tmp_path / "real", shape=(192, 256), workers=1)
+    words = [
+        "augment",
+        "tiles",
+        "sdss",
+        "--seed",
+        "5",
+        "--like",
+        str(tmp_path / "real"),
+        "--weights",
+        str(weights),
+    ]
+    assert main([*words, "-o", str(tmp_path / "a"), "--bands", "r,g", "--generated-sky", "1"]) == 0
+    [real], [twin] = (find_tiles([tmp_path / name]) for name in ("real", "a"))
+    assert (twin.name, [band for band, _ in twin.parts]) == (real.name, ["g", "r"])
+    columns = pq.read_schema(tmp_path / "a" / "tile-0001" / "truth.parquet").names
+    assert {"g_mag", "x_min", "generated"} <= set(columns)
+    assert "u_mag" not in columns
+    assert main([*words, "-o", str(tmp_path / "b"), "--size", "64x64"]) == 2
+    assert "a twin has the size of its tile" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
