@@ -195,3 +195,28 @@ def test_writer_refuses_what_is_no_level1(tmp_path: Path, make_wcs: Callable[...
     assert list(tmp_path.iterdir()) == []
     first, second = write_level1(tmp_path / "a", good)[0], write_level1(tmp_path / "b", good)[0]
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_headers_are_valid_and_compressed_maps_hold_the_same(
+    tmp_path: Path, make_wcs: Callable[..., object]
+) -> None:
+    rng = np.random.default_rng(1)
+    image, weight = (rng.normal(5, 1, (6, 9)).astype(np.float32) for _ in range(2))
+    flags = rng.integers(0, 1 << 16, (6, 9)).astype(np.uint16)
+    exposure = Level1Exposure(
+        image, weight, flags, make_wcs((6, 9)), 7, 100000100, datetime(2027, 1, 1, tzinfo=UTC), 25.0
+    )
+    plain, packed = (write_level1(tmp_path / str(p), exposure, packed=p) for p in (False, True))
+    assert [p.name.partition(".")[2] for p in packed] == ["fits", "fits.gz", "fits.gz"]
+    for one, two, data in zip(plain, packed, (image, weight, flags), strict=True):
+        with fits.open(one) as a, fits.open(two) as b:
+            a.verify("exception")
+            assert np.array_equal(a[1].data, data)
+            assert np.array_equal(b[1].data, data)
+            assert a[1].header.tostring() == b[1].header.tostring()
+            assert (a[1].header["NAXIS1"], a[1].header["FILTER"], a[0].header["OBSID"]) == (
+                9,
+                "i",
+                "100000100",
+            )
+    assert write_level1(tmp_path / "again", exposure, packed=True)[2].read_bytes() == packed[2].read_bytes()
