@@ -270,7 +270,14 @@ def _blank_places(tile: Tile, catalogue: Catalogue, rng: np.random.Generator) ->
     return ra[kept], dec[kept]
 
 
-def sharp_stamps(number: int, seed: int, models: Models | None = None) -> ObservedStamps:
+def sharp_stamps(
+    number: int,
+    seed: int,
+    models: Models | None = None,
+    *,
+    fwhm: float = _SHARP_FWHM,
+    snr: float = _SHARP_SNR,
+) -> ObservedStamps:
     """Simulated galaxies in CSST's bands as an ideal camera sees them, with the structure of their morphology.
 
     Parameters
@@ -281,6 +288,10 @@ def sharp_stamps(number: int, seed: int, models: Models | None = None) -> Observ
         Decides all of them.
     models : Models, optional
         Of the simulator; default: those that come with imcat.
+    fwhm : float
+        Of the PSF, arcsec.
+    snr : float
+        Signal-to-noise ratio of half the light of each galaxy, in every band.
     """
     models = models or Models.load()
     rng = np.random.default_rng(np.random.SeedSequence(seed))
@@ -294,7 +305,7 @@ def sharp_stamps(number: int, seed: int, models: Models | None = None) -> Observ
         sources, flux, band_bulge_fraction(sources, flux, waves), rng, detail=np.ones(len(sources), bool),
         wavelengths=waves,
     )  # fmt: skip
-    psf = moffat_mixture(_SHARP_FWHM / _SHARP_PIXEL, 4.0)
+    psf = moffat_mixture(fwhm / _SHARP_PIXEL, 4.0)
     matrix = np.array([[-1.0, 0.0], [0.0, 1.0]]) / _SHARP_PIXEL
     n, bands = len(sources), len(waves)
     x, y = (rng.uniform(-0.5, 0.5, n) + (SIZE - 1) / 2 for _ in range(2))
@@ -302,7 +313,7 @@ def sharp_stamps(number: int, seed: int, models: Models | None = None) -> Observ
     draw_stamps(images, np.arange(n), light, x, y, [matrix] * bands, [psf] * bands)
     np.maximum(images, 0, out=images)
     radius = half_light_radius(sources)
-    noise = _sharp_noise(flux, radius)
+    noise = _sharp_noise(flux, radius, fwhm, snr)
     dice = rng.standard_normal(images.shape, np.float32)
     bulge = sources.bulge_fraction > 0.5
     asked = Conditions(
@@ -338,7 +349,7 @@ def _sharp_sources(models: Models, rng: np.random.Generator, number: int) -> Sou
     return Sources.concatenate(parts).take(np.arange(number))
 
 
-def _sharp_noise(flux: Float64, radius: Float64) -> NDArray[np.float32]:
+def _sharp_noise(flux: Float64, radius: Float64, fwhm: float, snr: float) -> NDArray[np.float32]:
     """Noise of a pixel that gives each galaxy the same high signal-to-noise ratio in every band, ``[n, bands]``, nJy."""
-    area = np.pi * (np.maximum(radius, 0.5 * _SHARP_FWHM) / _SHARP_PIXEL) ** 2
-    return np.asarray(0.5 * flux / np.sqrt(area)[:, None] / _SHARP_SNR, np.float32)
+    area = np.pi * (np.maximum(radius, 0.5 * fwhm) / _SHARP_PIXEL) ** 2
+    return np.asarray(0.5 * flux / np.sqrt(area)[:, None] / snr, np.float32)

@@ -1,0 +1,64 @@
+"""The augmenter: how real generated galaxies and sky are, and whether they help to train.
+
+``--parts`` names what is measured; results of parts measured before are kept beside it. ``--folder`` keeps stamps and samples
+from run to run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from augmentation_quality import galaxies, skies
+from augmentation_use import LABELS, SEEDS, classes, detector, morphology, verdicts
+from common import RESULTS, arguments, print_header, save, scratch
+
+PARTS = ("galaxies", "sky", "morphology", "classes", "detector")
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
+    parser.add_argument("--folder", type=Path, help="that keeps stamps and samples")
+    parser.add_argument("--steps", type=int, default=500, help="of a short training of the detector")
+    parser.add_argument("--samples", type=int, default=48, help="that it learns from")
+
+
+def main() -> None:
+    """Measure."""
+    options = arguments(str(__doc__), _options)
+    quick = options.quick
+    seeds, labels = (1, LABELS[:1]) if quick else (SEEDS, LABELS)
+    result: dict[str, Any] = print_header("augmentation")
+    with scratch() as place:
+        folder = options.folder or place
+        measure = {
+            "galaxies": lambda: galaxies(folder, quick=quick),
+            "sky": lambda: skies(folder, quick=quick),
+            "morphology": lambda: morphology(seeds, labels, 300 if quick else 2000),
+            "classes": lambda: classes(folder, seeds, labels, os.cpu_count() or 1),
+            "detector": lambda: detector(
+                place, seeds, 10 if quick else options.steps, 4 if quick else options.samples
+            ),
+        }
+        for part in options.parts.split(","):
+            print(f"\n{part}", flush=True)
+            result[part] = measure[part]()
+            whole = _kept(quick) | result
+            own = [v for p in ("galaxies", "sky") for v in whole.get(p, {}).get("verdicts", [])]
+            save("augmentation", whole | {"verdicts": own + verdicts(whole)}, quick=quick)
+
+
+def _kept(quick: bool) -> dict[str, Any]:
+    """Results of parts that an earlier run of the same kind measured."""
+    path = RESULTS / "augmentation.json"
+    if not path.is_file():
+        return {}
+    earlier = [r for r in json.loads(path.read_text()) if r["quick"] == quick]
+    return {k: v for k, v in earlier[-1].items() if k in PARTS} if earlier else {}
+
+
+if __name__ == "__main__":
+    main()
