@@ -80,7 +80,12 @@ def main() -> None:
             },
             "csst": lambda: csst_redshifts(trained, test("csst"), training("csst")),
             "independent": lambda: independent(folder),
-            "labels": lambda: few_labels(training("sdss"), test("sdss"), quick=quick, beit=options.beit),
+            "labels": lambda: few_labels(
+                training("sdss"),
+                like_training(samples, "sdss", few or 3, _TEST["sdss"]),
+                quick=quick,
+                beit=options.beit,
+            ),
             "stamps": lambda: star_galaxy_stamps(quick=quick),
             "lenses": lambda: lens_search({"sdss": 4 * images // 5, "csst": images // 5}),
             "speed": lambda: _speed(vision_speed(trained, test("sdss"))),
