@@ -169,16 +169,17 @@ def _padded(stamps: ObservedStamps, k: int) -> ObservedStamps:
         return stamps
     shape = (*stamps.weights.shape[:2], more)
     round_one = np.broadcast_to(np.array([1.0, 0.0, 1.0], np.float32), (*shape, 3))
-    added = {
+    added: dict[str, NDArray[Any]] = {
         "weights": np.zeros(shape, np.float32), "covariances": round_one, "centres": np.zeros((*shape, 2), np.float32),
         "parts": np.zeros((*shape, 2), np.float32), "resolved": np.zeros(shape, np.float32),
     }  # fmt: skip
-    return replace(
-        stamps, **{name: np.concatenate([getattr(stamps, name), v], axis=2) for name, v in added.items()}
-    )
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(stamps, name), v], axis=2) for name, v in added.items()
+    }
+    return replace(stamps, **joined)
 
 
-def join_psfs(psf: StampPsf, n: int) -> dict[str, NDArray[np.float32]]:
+def join_psfs(psf: StampPsf, n: int) -> dict[str, Any]:
     """The PSFs of one tile as arrays for each of its n stamps, as `ObservedStamps` holds them."""
     out = {}
     for name in ("weights", "covariances", "centres", "parts", "resolved"):

@@ -118,10 +118,7 @@ def load_light(name: str = "light_sdss", folder: str | None = None) -> TrainedLi
         generator = LightGenerator(LightSettings(**card["generator"]))
         generator.load_state_dict(_tensors(data))
         values = card["ranges"]
-        ranges = Ranges(
-            *(tuple(values[n]) for n in ("magnitude", "radius", "axis_ratio", "wavelength")),
-            morphologies=tuple(values["morphologies"]),
-        )
+        ranges = Ranges(**{name: tuple(own) for name, own in values.items()})
     return TrainedLight(generator.eval(), ranges, card)
 
 

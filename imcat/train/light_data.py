@@ -324,7 +324,7 @@ def sharp_stamps(
     return ObservedStamps(
         np.clip(images / noise[..., None, None] + dice, -6e4, 6e4).astype(np.float16),
         np.ones(images.shape, bool), noise, np.full((n, bands), 1e6, np.float32),
-        *(np.repeat(v[:, None], bands, 1).astype(np.float32) for v in (x, y)),
+        np.repeat(x[:, None], bands, 1).astype(np.float32), np.repeat(y[:, None], bands, 1).astype(np.float32),
         np.broadcast_to(matrix.astype(np.float32), (n, bands, 2, 2)).copy(), **join_psfs(stack, n),
         blank=rng.standard_normal((min(n, 256), bands, SIZE, SIZE), np.float32).astype(np.float16), asked=asked,
         field=np.zeros(n, np.int16),
