@@ -57,7 +57,7 @@ def _make(command: list[str], count: int, out: Path, workers: int) -> Cost:
 
 def main() -> None:
     options = arguments(__doc__ or "", _options)
-    count, repeats = (24, 1) if options.quick else (240, 3)
+    count, repeats = (24, 1) if options.quick else (60, 2)
     about = print_header("Speed of augmented tiles")
     commands = {
         "imcat augment tiles": [
