@@ -32,7 +32,7 @@ from imcat.measure import Layer, Measurements, measure_sources
 from imcat.measure.columns import source_columns
 from imcat.measure.forced import GivenShapes, forced_columns
 from imcat.measure.model_columns import model_columns, model_offsets
-from imcat.measure.model_stage import ModelSources, model_sources
+from imcat.measure.model_stage import ModelSources, credible_size, model_sources
 from imcat.measure.models import ModelFits
 from imcat.measure.occupied import native_labels, occupied
 from imcat.measure.views import pixel_to_sky, sky_to_pixel
@@ -221,7 +221,7 @@ def measure_positions(
         measured = _measure(tile, prepared, found, config, pool)
         psfs = _psfs(tile, prepared, found, measured, config, pool, warnings)
         x, y = sky_to_pixel(reference.wcs, ra, dec)
-        near = ModelSources(measured.x, measured.y, measured.half_light, found.snr, found.parent)
+        near = _model_sources(tile, prepared, found, measured)
         columns = forced_columns(
             _layers(tile, prepared, config),
             psfs,
@@ -419,13 +419,18 @@ def _fit(
 ) -> Fitted:
     """The PSF of every exposure, then point sources and galaxies."""
     psfs = _psfs(tile, prepared, found, measured, config, pool, warnings)
-    # A centroid that failed says nothing, the detection's place does.
-    sources = ModelSources(
-        x=measured.x, y=measured.y, size=measured.half_light, snr=found.snr, parent=found.parent
-    )
+    sources = _model_sources(tile, prepared, found, measured)
     layers = _layers(tile, prepared, config)
     models = model_sources(layers, psfs, tile.reference_exposure, sources, config.models, pool)
     return Fitted(psfs, models)
+
+
+def _model_sources(
+    tile: Tile, prepared: Sequence[PreparedExposure], found: Detections, measured: Measurements
+) -> ModelSources:
+    """First guesses of the fits. Where a centroid failed, its place is the detection's."""
+    size = credible_size(measured.half_light, found.area, _reference_pixel(tile, prepared))
+    return ModelSources(measured.x, measured.y, size, found.snr, found.parent)
 
 
 def _psfs(

@@ -28,7 +28,7 @@ Float64 = NDArray[np.float64]
 
 #: Names of the classes, in the order of `imcat.simulate.sources.Kind`.
 KINDS = tuple(kind.name.lower() for kind in Kind)
-_BATCH = 1024
+_BATCH = 128  # what fits into a processor's cache; larger ones take a quarter longer
 _LENS_VIEW = 5.5  # arcsec
 _LOWER, _UPPER = 0.16, 0.84  # of the interval of a redshift
 _BOTH, _STAMP, _PHOTOMETRY, _SPECTROSCOPIC = range(4)

@@ -272,7 +272,9 @@ def blank_noise(maps: Float32) -> float:
 
 def compress(maps: Float32) -> Float32:
     """Signal-to-noise ratios of all sizes on a scale that a network takes: linear about 0, logarithmic beyond."""
-    return np.arcsinh(maps)
+    # arcsinh, but through the logarithm, of which numpy has a fast one: right to 3e-7.
+    size = np.abs(maps)
+    return np.asarray(np.copysign(np.log(size + np.sqrt(size * size + 1)), maps))
 
 
 class WindowReader:

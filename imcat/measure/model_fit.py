@@ -191,6 +191,16 @@ def _blocked(par, nb, low, high, right, frozen):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _copy_columns(stack, i, images, offset, source, target):  # type: ignore[no-untyped-def]
+    """Copy the columns of one source."""
+    for s in range(images.size):
+        end = offset[s] + stack.box[i, images[s], 2] * stack.box[i, images[s], 3]
+        for a in range(source.shape[0]):
+            for p in range(offset[s], end):
+                target[a, p] = source[a, p]
+
+
+@njit(cache=True, nogil=True)
 def fit_members(  # type: ignore[no-untyped-def]
     stack, members, images, slot, nb, offset, start, other, profile, tables, par, free, centre, stiff, low, high,
     longest, iterations, tolerance, columns, model, weight, residual, own, right, pair, status, work,
@@ -232,6 +242,7 @@ def fit_members(  # type: ignore[no-untyped-def]
     active = np.ones(m, np.bool_)
     old, new = np.empty(m), np.empty(m)
     before = par.copy()
+    drawn = np.empty_like(columns)
     draw_members(stack, members, images, offset, par, nb, c, profile, tables, every, columns, work)
     # Fluxes first, at the first guess of the rest.
     for k in range(m):
@@ -292,6 +303,7 @@ def fit_members(  # type: ignore[no-untyped-def]
         for k in range(m):
             before[k, :] = par[k, :]
             if active[k]:
+                _copy_columns(stack, members[k], images, offset[k], columns, drawn)
                 _step(par[k], nb, right[k], stiff[k])
                 _bound(par[k], nb, centre[k], low[k], high[k], longest)
         draw_members(stack, members, images, offset, par, nb, c, profile, tables, active, columns, work)
@@ -299,7 +311,6 @@ def fit_members(  # type: ignore[no-untyped-def]
         total_models(stack, members, images, offset, start, other, columns[0], amplitude, model)
         weigh(stack, members, images, offset, model, weight, residual, False)
         _chi_squares(stack, members, images, offset, weight, residual, par, centre, stiff, new)
-        worse = np.zeros(m, np.bool_)
         any_worse = False
         for k in range(m):
             if not active[k]:
@@ -311,11 +322,11 @@ def fit_members(  # type: ignore[no-untyped-def]
                 damping[k] = max(damping[k] * _BETTER, 1e-9)
             else:
                 settled[k] = False
-                worse[k] = any_worse = True
+                any_worse = True
                 damping[k] *= _WORSE
                 par[k, :] = before[k, :]
+                _copy_columns(stack, members[k], images, offset[k], drawn, columns)
         if any_worse:
-            draw_members(stack, members, images, offset, par, nb, c, profile, tables, worse, columns, work)
             _amplitudes(par, slot, amplitude)
             total_models(stack, members, images, offset, start, other, columns[0], amplitude, model)
         weigh(stack, members, images, offset, model, weight, residual, True)

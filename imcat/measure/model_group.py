@@ -34,6 +34,8 @@ _MIDDLE = math.log(2.0)
 _TYPICAL, _SMALL = 0.5, 0.15
 #: Half-light radius of a PSF in units of its FWHM (0.5 for a Gaussian; wings make it larger).
 _HALF_LIGHT = 0.6
+#: Largest half-light radius in units of that of the light that is seen: more is the light of a neighbour, a halo.
+_LARGEST = 5.0
 #: A de Vaucouleurs profile with the same light near the centre is larger than an exponential one by about this.
 _LARGER = 1.2
 
@@ -123,7 +125,10 @@ def _first_guess(stack, members, kind, nb, size, given, rules, fitted, par, cent
         if kind == 0:
             continue
         low[k, nb + 2] = math.log(rules.smallest_radius * fwhm)
-        high[k, nb + 2] = math.log(max(rules.largest_radius, fwhm))
+        largest = rules.largest_radius
+        if rules.free_shapes and np.isfinite(size[i]):
+            largest = min(largest, _LARGEST * size[i])
+        high[k, nb + 2] = math.log(max(largest, fwhm))
         low[k, nb + 3 : nb + 5], high[k, nb + 3 : nb + 5] = -rules.longest, rules.longest
         centre[k, nb + 2] = math.log(_TYPICAL * fwhm)
         stiff[k, nb + 2] = 1.0 / rules.radius_prior**2

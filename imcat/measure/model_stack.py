@@ -22,6 +22,9 @@ __all__ = ["gather", "light_reach"]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+#: Half sides of footprints, pixels, beyond which they end where sources are brighter by this factor: their many pixels
+#: cost time, and most of what is that large and faint is the halo of a star.
+_LARGE, _LARGE_LEVEL = 60.0, 2.5
 #: Correlation below which pixels are taken to be independent; a noise map cannot tell it from 0.
 _LEAST_CORRELATION = 2e-3
 
@@ -151,6 +154,8 @@ def _half_sides(
     # An exponential disc, exp(-1.68 r / r_half), whose brightness in the middle is that of the detection, ends there.
     drop = np.log(np.maximum(snr, 1.0) / math.sqrt(area) / level)
     far = np.clip(drop / 1.68, 1.0, settings.footprint_radii) * extent
+    nearer = np.clip((drop - math.log(_LARGE_LEVEL)) / 1.68, 1.0, settings.footprint_radii) * extent
+    far = np.minimum(far, np.maximum(nearer, _LARGE))
     reach = np.where(wide, np.maximum(reach, far), reach)
     reach = np.clip(reach, settings.footprint_widths * fwhm, settings.footprint_limit)
     return np.asarray(np.ceil(np.nan_to_num(reach, nan=1.0)).astype(np.int64))

@@ -20,7 +20,7 @@ from imcat.psf.exposure_psf import ExposurePsf
 from imcat.tile import Exposure
 from imcat.window import Window
 
-__all__ = ["ModelSources", "blend_groups", "model_sources"]
+__all__ = ["ModelSources", "blend_groups", "credible_size", "model_sources"]
 
 Float64 = NDArray[np.float64]
 
@@ -31,6 +31,30 @@ _WINDOW = 2304
 _FRIENDS = 1.5
 # Circles of a group with too many members shrink by this factor, at most so many times.
 _SHRINK, _SHRINKS = 0.75, 12
+
+
+#: Largest half-light radius in units of the radius of a circle as large as the detected footprint.
+_CREDIBLE = 1.5
+
+
+def credible_size(half_light: Float64, area: NDArray[np.int64], arcsec: float) -> Float64:
+    """Half-light radii that are not those of the halo or spike of a bright star that a source lies on.
+
+    Parameters
+    ----------
+    half_light : float64 array ``[n]``
+        As measured in an aperture, arcsec.
+    area : int64 array ``[n]``
+        Of the detected footprint, pixels.
+    arcsec : float
+        Size of a pixel.
+
+    Examples
+    --------
+    >>> credible_size(np.array([1.0, 50.0]), np.array([100, 100]), 0.4).round(2).tolist()
+    [1.0, 3.39]
+    """
+    return np.minimum(half_light, _CREDIBLE * arcsec * np.sqrt(np.maximum(area, 1) / np.pi))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from imcat.errors import ConfigError
 from imcat.flags import SourceFlag
 from imcat.measure.model_settings import ModelSettings
+from imcat.measure.model_stack import _half_sides
 from imcat.measure.models import FitImage, ModelFits, Shape, fit_models
 from imcat.psf.mixture import PsfMixture, moffat_mixture
 from imcat.render.components import Components, ellipses, points
@@ -216,6 +217,29 @@ def test_sersic_index_comes_back() -> None:
     faint = _fit(images, 1.2, 10.0, ModelSettings())
     assert np.isnan(faint.sersic_index).all()
     assert np.isnan(faint.sersic_flux).all()
+
+
+def test_a_source_on_a_halo_does_not_grow_into_it() -> None:
+    # Half of the light of a faint source, and a plateau as bright as its peak all around.
+    images, _ = _stars(9, 10.0, seed=31)
+    lifted = [replace(image, data=image.data + np.float32(0.5 * image.data.max())) for image in images]
+    fits = _fit(lifted, 1.0, 10.0)
+    for shape in (fits.exponential, fits.de_vaucouleurs):
+        major = shape.radius * np.sqrt(shape.axis_ratio)  # the geometric mean of both semi-axes
+        assert major.max() <= 5.0 * 1.0 * 1.001
+    assert (fits.flags & int(SourceFlag.MODEL_AT_BOUND)).any()
+
+
+def test_large_and_faint_sources_have_small_footprints() -> None:
+    images, _ = _stars(1, 100.0, seed=3)
+    sizes, snr = np.array([2.0, 20.0, 20.0]), np.array([30.0, 30.0, 1e5])
+    faint = replace(ModelSettings(), footprint_limit=400)
+    usual, large, bright = _half_sides(images[0], np.full(3, PIXEL), sizes, snr, faint)
+    extent = 2.0 / PIXEL
+    # Down to a tenth of the noise of a pixel, within three radii.
+    assert 2 * extent < usual <= 3 * extent + 1
+    assert 60 <= large < 0.75 * 10 * usual
+    assert bright == pytest.approx(3 * 20.0 / PIXEL, abs=1)
 
 
 def test_given_shapes_are_kept() -> None:
