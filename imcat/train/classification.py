@@ -19,6 +19,7 @@ from imcat.train.loop import (
     Average,
     Log,
     cosine_rate,
+    half_precision,
     load_checkpoint,
     parameter_groups,
     save_checkpoint,
@@ -298,7 +299,7 @@ def _simulated_losses(
     blind |= ~(valid.flatten(1).amax(1) > 0)
     see = (~blind).nonzero()[:, 0]
     vision = torch.zeros(len(rows), network.vision.width, device=place)
-    with torch.autocast(place.type, dtype=torch.bfloat16):
+    with half_precision(place):
         seen_vectors = network.vision(
             stamps.values[see].to(place), valid[see].to(place), stamps.conditions[see].to(place)
         )
@@ -316,7 +317,7 @@ def _table_losses(
     n = len(rows)
     photometry.spectroscopic[torch.from_numpy(rng.random(n) > _FLAGGED)] = 0.0
     blank = torch.zeros(n, network.vision.width, device=place)
-    with torch.autocast(place.type, dtype=torch.bfloat16):
+    with half_precision(place):
         answer = network.classifier(photometry.to(place), blank, torch.zeros(n, device=place))
     return classification_loss(answer, _to(table.labels.take(rows), place))
 
@@ -350,7 +351,7 @@ def answers(
         vision = torch.zeros(len(piece), network.vision.width, device=place)
         if see:
             s = chosen.stamps.batch(piece)
-            with torch.autocast(place.type, dtype=torch.bfloat16):
+            with half_precision(place):
                 vision = network.vision(s.values.to(place), s.valid.to(place), s.conditions.to(place)).float()
         seen = torch.full((len(piece),), float(see), device=place)
         parts.append(network.classifier(photometry.to(place), vision, seen))

@@ -27,6 +27,7 @@ from imcat.train.detection_packs import load_views, simulate_samples
 from imcat.train.detection_recipe import DetectionRecipe
 from imcat.train.detection_samples import View, labelled_sample, view
 from imcat.train.detection_targets import Losses, batches, detection_loss, whole
+from imcat.train.loop import half_precision
 
 __all__ = [
     "CLIP",
@@ -96,7 +97,7 @@ def train_detection(
             break
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, step / recipe.steps)
-        with torch.autocast(place.type, dtype=torch.bfloat16):
+        with half_precision(place):
             answer = network(
                 batch.maps.to(place, memory_format=torch.channels_last), batch.conditions.to(place)
             )
@@ -235,7 +236,7 @@ def _validate(
     with torch.no_grad():
         for one in views:
             batch = whole(one)
-            with torch.autocast(place.type, dtype=torch.bfloat16):
+            with half_precision(place):
                 answer = network(batch.maps.to(place), batch.conditions.to(place))
             total += detection_loss(answer.float(), batch).values()
     return total / max(len(views), 1)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from imcat.classify.network import Measured
 from imcat.classify.own_classes import OwnHead
 from imcat.errors import ConfigError, UsageError
-from imcat.train.loop import Average, cosine_rate, parameter_groups, use_all_cores
+from imcat.train.loop import Average, cosine_rate, half_precision, parameter_groups, use_all_cores
 
 __all__ = ["FineTuneRecipe", "Labelled", "Tuned", "fine_tune", "macro_f1", "split_objects"]
 
@@ -262,7 +262,7 @@ def fine_tune(
                 highest = recipe.rate * (recipe.body_rate if k < len(body) else 1.0)
                 group["lr"] = cosine_rate(highest, step, recipe.epochs * each)
             batch = rows.take(piece).turned(int(rng.integers(_MAX_TURNS)))
-            with torch.autocast(place.type, dtype=torch.bfloat16):
+            with half_precision(place):
                 logits = batch.logits(network, place).float()
             loss = nn.functional.cross_entropy(logits, batch.label.to(place), weight)
             optimiser.zero_grad(set_to_none=True)

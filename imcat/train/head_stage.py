@@ -29,6 +29,7 @@ from imcat.train.loop import (
     Average,
     Log,
     cosine_rate,
+    half_precision,
     load_checkpoint,
     parameter_groups,
     save_checkpoint,
@@ -114,7 +115,7 @@ def _see(network: Seeing, own: LabelledSet, place: torch.device) -> Tensor:
     parts: list[Tensor] = []
     for rows in np.array_split(np.arange(len(own)), max(1, len(own) // _BATCH)):
         stamps = own.stamps.batch(rows)
-        with torch.autocast(place.type, dtype=torch.bfloat16):
+        with half_precision(place):
             vectors = network.vision(
                 stamps.values.to(place), stamps.valid.to(place), stamps.conditions.to(place)
             )
@@ -139,7 +140,7 @@ def _simulated(
     bare = torch.from_numpy(fate > 1 - recipe.no_photometry)
     photometry.mags[bare], photometry.extra[bare] = float("nan"), float("nan")
     vision = chosen.vision[index].float()
-    with torch.autocast(place.type, dtype=torch.bfloat16):
+    with half_precision(place):
         answer = network.classifier(photometry.to(place), vision.to(place), (~blind).float().to(place))
     labels = chosen.own.labels.take(index)
     labels = type(labels)(**{k: v.to(place) for k, v in vars(labels).items()})

@@ -20,6 +20,7 @@ from imcat.train.loop import (
     Average,
     Log,
     cosine_rate,
+    half_precision,
     load_checkpoint,
     parameter_groups,
     save_checkpoint,
@@ -214,7 +215,7 @@ def _loss(
     place: torch.device,
 ) -> Tensor:
     shown = _shown(batch.valid, rng)
-    with torch.autocast(place.type, dtype=torch.bfloat16):
+    with half_precision(place):
         painted = network(
             batch.values.to(place), batch.valid.to(place), batch.conditions.to(place), shown.to(place), masks
         )
