@@ -16,6 +16,8 @@ from augmentation_quality import galaxies, skies
 from augmentation_use import LABELS, SEEDS, classes, detector, morphology, verdicts
 from common import RESULTS, arguments, print_header, save, scratch
 
+from imcat.registry import weights_folder
+
 PARTS = ("galaxies", "sky", "morphology", "classes", "detector")
 
 
@@ -49,6 +51,36 @@ def main() -> None:
             whole = _kept(quick) | result
             own = [v for p in ("galaxies", "sky") for v in whole.get(p, {}).get("verdicts", [])]
             save("augmentation", whole | {"verdicts": own + verdicts(whole)}, quick=quick)
+            if not quick:
+                write_cards(whole)
+
+
+def write_cards(found: dict[str, Any]) -> None:
+    """Put the numbers into the cards of the weights, in place of earlier ones."""
+    pages: dict[str, dict[str, float]] = {}
+    for part, names in (
+        ("sdss test", {"gan": "light_sdss", "vae": "light_sdss_vae"}),
+        ("csst", {"vae": "light_csst", "gan": "light_csst_gan"}),
+    ):
+        for method, name in names.items():
+            row = found.get("galaxies", {}).get(part, {}).get(method)
+            if row:
+                ratios = {f"ratio of distances, {k}": v for k, v in row["ratios"].items()}
+                others = {
+                    k: row[k]
+                    for k in ("mean_ratio", "area", "precision", "recall", "nearest_over_real", "flux")
+                }
+                pages[name] = ratios | others
+    if "sky" in found:
+        own = found["sky"]["gan"]
+        pages["sky_sdss"] = {k: v for k, v in own.items() if isinstance(v, float)}
+    for name, values in pages.items():
+        path = weights_folder() / f"{name}.toml"
+        head = path.read_text(encoding="utf-8").split("\n[metrics]")[0].rstrip()
+        lines = [f"{json.dumps(key)} = {value:.5g}" for key, value in values.items()]
+        aside = path.with_suffix(".part")
+        aside.write_text("\n".join([head, "", "[metrics]", *lines, ""]), encoding="utf-8")
+        aside.replace(path)
 
 
 def _kept(quick: bool) -> dict[str, Any]:

@@ -34,6 +34,11 @@ from imcat.train.loop import Log, cosine_rate, use_all_cores
 __all__ = ["LightRecipe", "generated", "made_looks", "stamp_looks", "train_light"]
 
 _JUDGED = 512  # stamps measured at once
+_FAILURES = (
+    "no spiral arms, bars, rings or tidal tails: patches of light stand for all structure",
+    "parts of a galaxy differ in colour by powers of wavelength alone",
+    "a look that is asked for has little influence on what is drawn",
+)
 
 
 def train_light(
@@ -74,6 +79,7 @@ def train_light(
             else f"{len(training)} simulated galaxies (imcat.train.light_data.sharp_stamps), no real pixel"
         ),
         "bands": list(SURVEY_BANDS[recipe.survey]),
+        "failures": list(_FAILURES),
         "step": best.step, "validation_distance": round(best.distance, 4),
         "generator": asdict(recipe.generator), "ranges": ranges_card(_ranges(training)),
         "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},

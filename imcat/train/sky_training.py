@@ -27,6 +27,11 @@ from imcat.train.sky_data import PATCH, SkyPatches, real_sky
 __all__ = ["SkyRecipe", "train_sky"]
 
 _SLOPE_EVERY = 8
+_FAILURES = (
+    "structure wider than some thirty pixels is not made",
+    "satellite trails, ghosts and other rare artefacts are not made",
+    "noise and depth follow the tile, but the texture is that of the fields it learned from",
+)
 _STATISTICS = 96  # patches whose statistics are compared in a step
 _SAMPLED = 6  # crops, side of the sky on which levels are set and statistics judged
 
@@ -123,6 +128,7 @@ def train_sky(recipe: SkyRecipe, folder: Path, *, resume: bool = False, device: 
         "description": "generator of empty sky in units of its noise, at any size",
         "licence": "BSD-3-Clause",
         "data": f"{len(patches)} patches of {PATCH} x {PATCH} pixels of {len(recipe.real)} real SDSS fields, sources left out",
+        "failures": list(_FAILURES),
         "bands": list(patches.bands), "step": step, "validation_distance": round(distance, 4),
         "generator": asdict(settings),
         "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
