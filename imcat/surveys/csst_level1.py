@@ -140,7 +140,7 @@ def read_exposure(path: str) -> Exposure:
     if unit not in ("e/s", "electron/s", "electrons/s", "es1", "electron*s**1"):
         raise InputError(f"the unit is {header['BUNIT']!r}", path=path, hdu=hdu, expected="e/s")
     image = file.pixels(file.hdus[hdu], factor=scale)
-    check_image(image, path, hdu)
+    check_image(image, path, hdu, scale)
     wcs = celestial_wcs(header, image.shape, path, hdu)
     variance, notes = _variance(path, image, scale, exposure_time)
     flags = _partner_pixels(path, "flg", image.shape, integer=True)

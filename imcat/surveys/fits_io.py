@@ -184,10 +184,19 @@ def split_selector(text: str) -> tuple[str, str | None]:
     return text, None
 
 
-def check_image(pixels: Pixels, path: str, hdu: int | None = None) -> None:
+def check_image(pixels: Pixels, path: str, hdu: int | None = None, unit: float = 1.0) -> None:
     """Refuse an image without information.
 
     A sample of rows decides; only if it is suspicious is the whole image read.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        The image.
+    path, hdu : str, int
+        Where it is from.
+    unit : float
+        What one unit of the file is in `pixels`; messages speak of the file.
 
     Raises
     ------
@@ -206,7 +215,7 @@ def check_image(pixels: Pixels, path: str, hdu: int | None = None) -> None:
         )
     if low == high:
         raise InputError(
-            f"every pixel of the image is {low:g}", path=path, hdu=hdu, expected="an image of the sky"
+            f"every pixel of the image is {low / unit:g}", path=path, hdu=hdu, expected="an image of the sky"
         )
 
 

@@ -265,7 +265,7 @@ def _open_map(
 def _open_exposure(toml: str, band: str, entry: dict[str, Any]) -> Exposure:
     scale = 10.0 ** (0.4 * (NJY_ZERO_POINT - entry["zero_point"]))
     image, file, index = _open_map(toml, entry["image"], None, "image", factor=scale)
-    check_image(image, file.path, index)
+    check_image(image, file.path, index, scale)
     wcs = celestial_wcs(file.keywords(file.hdus[index]), image.shape, file.path, index)
     variance, source, notes = _variance(toml, band, entry, image, scale)
     mask = None

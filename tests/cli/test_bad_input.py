@@ -150,13 +150,16 @@ def test_bands_that_do_not_overlap(refuse: Callable[..., str], tmp_path: Path, w
     refuse(tile, "tile-r.fits", "overlap")
 
 
-@pytest.mark.parametrize("value", [np.nan, 7.0, 0.0])
+@pytest.mark.parametrize(
+    ("value", "said"), [(np.nan, "no pixel"), (7.0, "every pixel of the image is 7;"), (0.0, "is 0;")]
+)
 def test_an_image_of_one_value(
-    refuse: Callable[..., str], tmp_path: Path, write_tile: Write, value: float
+    refuse: Callable[..., str], tmp_path: Path, write_tile: Write, value: float, said: str
 ) -> None:
     tile = write_tile(tmp_path, "tile", size=64)
     _edit(tmp_path / "tile-r.fits", lambda h, d: d.fill(value))
-    refuse(tile, "tile-r.fits")
+    # In the file's own unit, which is not that of the catalogue.
+    refuse(tile, "tile-r.fits", said)
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.0, np.nan])
