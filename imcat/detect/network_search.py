@@ -122,17 +122,17 @@ def detect_network(
     torch.set_num_threads(1)
     network = ready(trained.network, settings)
 
-    def search(core: Window) -> tuple[WindowSources, Float64]:
+    def search(core: Window) -> tuple[WindowSources, Float64, Float64]:
         seen, found, score = _look(network, reader, trained, core, settings)
         part, row = _sources(seen, core, shape, found, settings)
-        return part, score[row]
+        return part, score[row], found.error[row]
 
     cores = tile_windows(shape, settings.window_size)
     results = list(pool.map(search, cores) if pool is not None else map(search, cores))
-    found = merge_windows([part for part, _ in results], shape, DetectSettings())
-    score = np.concatenate([score for _, score in results])
-    peak = np.concatenate([part.peak for part, _ in results])
-    return replace(found, score=score[np.argsort(peak, kind="stable")])
+    parts, scores, errors = zip(*results, strict=True)
+    found = merge_windows(parts, shape, DetectSettings())
+    order = np.argsort(np.concatenate([part.peak for part in parts]), kind="stable")
+    return replace(found, score=np.concatenate(scores)[order], error=np.concatenate(errors)[order])
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,9 @@ class Detections:
     Attributes
     ----------
     x, y : float64
-        Barycentre, reference pixels.
+        Barycentre, or the place that the network says, reference pixels.
+    error : float64
+        One-sigma error of each coordinate, pixels; NaN where the engine does not know it.
     xx, yy, xy : float64
         Second moments, pixels².
     snr : float64
@@ -52,6 +54,7 @@ class Detections:
 
     x: Float64
     y: Float64
+    error: Float64
     xx: Float64
     yy: Float64
     xy: Float64
@@ -149,7 +152,7 @@ def merge_windows(
     parent = np.where(peaks[at] == group[order], at, own) if order.size else own
     snr = joined("snr")[order]
     return Detections(
-        x=joined("x")[order], y=joined("y")[order],
+        x=joined("x")[order], y=joined("y")[order], error=np.full(order.size, np.nan),
         xx=joined("xx")[order], yy=joined("yy")[order], xy=joined("xy")[order],
         snr=snr, score=score(snr, settings), peak=peaks, area=joined("area")[order], parent=parent,
         blended=joined("group_size")[order] > 1, truncated=joined("truncated")[order],

@@ -44,6 +44,9 @@ class MeasureSettings:
         Standard deviation of the weight of the windowed centroid, in units of the PSF's.
     centroid_iterations : int
         Largest number of steps of the windowed centroid.
+    centroid_snr : float
+        Fainter sources, by the signal-to-noise ratio of their detection, keep the place that the network gives: their
+        windowed centroids follow noise and neighbours.
     registration_error : float
         Error of one band's astrometry relative to the reference band, arcsec; limits the
         weight of the other bands in the position of a bright source.
@@ -69,6 +72,7 @@ class MeasureSettings:
     colour_scale: float = 1.5
     centroid_width: float = 1.0
     centroid_iterations: int = 10
+    centroid_snr: float = 100.0
     registration_error: float = 0.1
     motion_sigma: float = 5.0
     motion_min_offset: float = 0.3
@@ -90,6 +94,7 @@ class MeasureSettings:
             ("colour_scale", self.colour_scale > 1, "more than 1"),
             ("centroid_width", 0.3 <= self.centroid_width <= 10, "0.3 to 10"),
             ("centroid_iterations", 1 <= self.centroid_iterations <= 100, "1 to 100"),
+            ("centroid_snr", self.centroid_snr >= 0, "0 or more"),
             ("registration_error", self.registration_error >= 0, "0 or more"),
             ("motion_sigma", self.motion_sigma > 0, "a positive number"),
             ("motion_min_offset", self.motion_min_offset >= 0, "0 or more"),

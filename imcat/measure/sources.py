@@ -43,7 +43,7 @@ class Measurements:
     covariance : float64 array [n, 2, 2]
         Of (east, north), arcsec².
     detected : bool array [n]
-        The windowed centroid failed.
+        The windowed centroid failed, or the engine's own place is the better one (`MeasureSettings.centroid_snr`).
     a, b, kron, half_light : float64 arrays [n]
         Rms semi-axes, semi-major axis of the Kron ellipse, half-light radius, arcsec.
     angle : float64 array [n]
@@ -173,15 +173,21 @@ def _measure_window(
 
     limit = np.maximum(2.0, 2 * ellipses.a)
     centroids = windowed_centroids(views, label, mode, limit, floor, settings)
-    dx = np.where(centroids.failed, 0.0, centroids.dx)
-    dy = np.where(centroids.failed, 0.0, centroids.dy)
+    # The network knows the places of faint sources better than the light in a window does.
+    error = found.error[index]
+    known = np.isfinite(error) & (found.snr[index] < settings.centroid_snr)
+    detected = centroids.failed | known
+    dx = np.where(detected, 0.0, centroids.dx)
+    dy = np.where(detected, 0.0, centroids.dy)
     kron = kron_radius(views, label, mode, dx, dy, ellipses, found.snr[index], room, settings)
     radius = half_light(views, label, mode, dx, dy, ellipses, kron.radius)
     motion = _motion(views, label, mode, centroids, floor, typical, found.snr[index], settings)
     x, y = x0 + dx, y0 + dy
     ra, dec, jacobian = pixel_to_sky(reference.wcs, x, y)
-    covariance = np.einsum("nij,njk,nlk->nil", jacobian, centroids.covariance, jacobian)
-    covariance[centroids.failed] = np.nan
+    own = np.where(np.isfinite(error), error, 0.0)[:, None, None] ** 2 * np.eye(2)
+    spread = np.where(detected[:, None, None], own, centroids.covariance)
+    covariance = np.einsum("nij,njk,nlk->nil", jacobian, spread, jacobian)
+    covariance[detected & ~np.isfinite(error)] = np.nan
     flux, variance, band_flags, exposures = _measure_bands(
         views, bands, label, mode, dx, dy, ellipses.form, kron.radius, layers, settings
     )
@@ -202,7 +208,7 @@ def _measure_window(
     ):
         flags[condition] |= int(bit)
     return Measurements(
-        x=x, y=y, ra=ra, dec=dec, covariance=covariance, detected=centroids.failed,
+        x=x, y=y, ra=ra, dec=dec, covariance=covariance, detected=detected,
         a=ellipses.a * arcsec, b=ellipses.b * arcsec, kron=kron.radius * ellipses.a * arcsec,
         half_light=radius * arcsec, angle=sky_angle(ellipses.theta, jacobian),
         motion=np.where(motion.moving, motion.offset, np.nan),

@@ -95,6 +95,9 @@ def test_windows_do_not_change_the_result() -> None:
         np.testing.assert_array_equal(other.peak, found[0].peak)
         np.testing.assert_allclose(other.x, found[0].x)
         np.testing.assert_allclose(other.score, found[0].score, rtol=1e-5)
+        np.testing.assert_allclose(other.error, found[0].error, rtol=1e-5)
+    # The stand-in says 1 pixel everywhere.
+    np.testing.assert_array_equal(found[0].error, 1.0)
     # Sources lie where the truth has bright ones.
     bright = item.truth["r_mag"] < 20.5
     inside = (

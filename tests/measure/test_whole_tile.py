@@ -130,6 +130,28 @@ def test_sources_colours_and_positions_are_found(two_bands) -> None:
     assert np.median(offset[bright]) < 0.06
 
 
+def test_faint_sources_keep_the_place_of_an_engine_that_knows_it(two_bands) -> None:
+    places = {}
+    for snr in (0.0, 60.0):
+        config = Config().replace(measure={"centroid_snr": snr, "registration_error": 0.0}, fit_models=False)
+        places[snr] = process_tile(two_bands[0], config).catalogue
+    light, mixed = places[0.0], places[60.0]
+    np.testing.assert_array_equal(light["source_id"], mixed["source_id"])
+    assert set(light["position_source"]) == {"windowed"}
+    faint = np.asarray(mixed["detection_snr"]) < 60
+    assert 0.1 < faint.mean() < 0.9
+    np.testing.assert_array_equal(np.asarray(mixed["position_source"]) == "detection", faint)
+    np.testing.assert_array_equal(light["x"][~faint], mixed["x"][~faint])
+    assert np.all(light["x"][faint] != mixed["x"][faint])
+    # Their errors are the network's, the same along both axes, and nothing is called a fallback.
+    np.testing.assert_allclose(mixed["ra_err"][faint], mixed["dec_err"][faint], rtol=1e-3)
+    assert np.all(np.asarray(mixed["ra_err"])[faint] > 0)
+    assert not np.any(np.asarray(mixed["flags"])[faint] & int(SourceFlag.CENTROID_FALLBACK))
+    # The threshold engine knows no errors of its own: light decides.
+    threshold = process_tile(two_bands[0], Config(detector="threshold", fit_models=False)).catalogue
+    assert set(threshold["position_source"]) == {"windowed"}
+
+
 @pytest.mark.parametrize(("smooth", "low", "high"), [(0.0, 0.92, 1.08), (0.8, 0.9, 1.1)])
 def test_errors_are_true(smooth: float, low: float, high: float) -> None:
     pulls: dict[str, list[np.ndarray]] = {"flux": [], "x": [], "y": []}
