@@ -7,12 +7,15 @@ weighted for a typical faint source, and is shown in the setting that finds most
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +52,7 @@ from imcat.simulate.settings import InjectSettings, SimulateSettings
 from imcat.simulate.tiles import observe, simulate_tile, stream
 from imcat.surveys import find_tiles, read_tile
 from imcat.tile import ArrayPixels, Band, Tile
+from imcat.train.detection_packs import single_threads, worker_pool
 from imcat.train.detection_samples import tile_reader
 from imcat.window import Window
 
@@ -175,7 +179,8 @@ def pairs(quick: bool) -> dict[str, Any]:
     )
     settings = SimulateSettings(density=0.0, star_density=0.0, lenses_per_deg2=0, lookalikes_per_deg2=0,
                                 trails_per_tile=0, cosmic_rays=False, bad_columns_per_tile=0)  # fmt: skip
-    models, found, info = Models.load(), {"network": [], "threshold": []}, []
+    models, info = Models.load(), []
+    found: dict[str, list[Any]] = {"network": [], "threshold": []}
     for k in range(1 if quick else 2):
         observation = observe("sdss", k, SEED + 1, settings, shape)
         base, _ = simulate_tile(observation, settings, models, SEED + 1, k)
@@ -320,33 +325,32 @@ def speed(one: Field, quick: bool) -> dict[str, float]:
     return result
 
 
-def main() -> None:
-    args = arguments(__doc__ or "")
-    about = print_header("Detection: network, threshold engine, SExtractor", ["source-extractor"])
-    number = 2 if args.quick else 10
-    result: dict[str, Any] = {"edges": {"sdss": SDSS_EDGES, "csst": CSST_EDGES}}
+def own_sdss(quick: bool) -> dict[str, Any]:
+    """SDSS as imcat simulates it: completeness, reliability, boxes."""
+    number = 2 if quick else 6
+    own = list(simulated("sdss", number, (1489, 2048)))
     with scratch() as folder:
-        own = list(simulated("sdss", number, (1489, 2048)))
-        table = compare(
-            folder,
-            f"imcat's simulation, SDSS, {number} fields, ugriz",
-            own,
-            "sdss",
-            SDSS_EDGES,
-            quick=args.quick,
-        )
-        result["simulation"] = table["rows"]
-        result["reliability"] = calibration(own, table["network"], "imcat's simulation")
-        result["map"] = boxes(own[: 2 if args.quick else 5])
-        print(f"\n   mAP at IoU 0.5, r < 22, imcat's simulation: {result['map']:.3f}")
-        del own, table
-        sky = independent(folder, "skymaker_sdss_03", 0.396, 1.0, 24.5)
+        title = f"imcat's simulation, SDSS, {number} fields, ugriz"
+        table = compare(folder, title, own, "sdss", SDSS_EDGES, quick=quick)
+    result = {
+        "simulation": table["rows"],
+        "reliability": calibration(own, table["network"], "imcat's simulation"),
+        "map": boxes(own[: 2 if quick else 5]),
+    }
+    print(f"\n   mAP at IoU 0.5, r < 22, imcat's simulation: {result['map']:.3f}")
+    return result
+
+
+def independent_sdss(quick: bool) -> dict[str, Any]:
+    """The independent simulation of SDSS: completeness in several sets of bands, reliability, boxes, positions."""
+    result: dict[str, Any] = {}
+    with scratch() as folder:
+        sky = sdss_tile(folder)
         for bands in (("u", "g", "r", "i", "z"), ("g", "r"), ("r",)):
             label = "".join(bands)
             chosen = in_bands([sky], bands)
-            table = compare(
-                folder, f"independent simulation, {label}", chosen, "sdss", SDSS_EDGES, quick=args.quick
-            )
+            title = f"independent simulation, {label}"
+            table = compare(folder, title, chosen, "sdss", SDSS_EDGES, quick=quick)
             result[f"independent {label}"] = table["rows"]
             if label == "ugriz":
                 result["independent reliability"] = calibration(
@@ -355,22 +359,66 @@ def main() -> None:
         result["independent map"] = boxes([sky])
         print(f"\n   mAP at IoU 0.5, r < 22, independent simulation: {result['independent map']:.3f}")
         result["positions"] = positions(folder, sky)
-        result["pairs"] = pairs(args.quick)
-        for key, hits, what in (
-            ("csst", False, "no cosmic rays"),
-            ("csst with cosmic rays", True, "cosmic rays, one in twenty of them unmasked"),
-        ):
-            csst = list(simulated("csst", 3 if args.quick else 10, (1024, 1024), hits=hits))
-            title = f"imcat's simulation, CSST, {what}"
-            result[key] = compare(folder, title, csst, "csst", CSST_EDGES, quick=args.quick)["rows"]
-            del csst
+    return result
+
+
+def sdss_tile(folder: Path) -> Field:
+    """The independent tile like SDSS."""
+    return independent(folder, "skymaker_sdss_03", 0.396, 1.0, 24.5)
+
+
+def own_csst(quick: bool, *, hits: bool = False) -> dict[str, Any]:
+    """CSST as imcat simulates it, without or with cosmic rays."""
+    number = 3 if quick else 10
+    what = "cosmic rays, one in twenty of them unmasked" if hits else "no cosmic rays"
+    tiles = list(simulated("csst", number, (1024, 1024), hits=hits))
+    with scratch() as folder:
+        table = compare(folder, f"imcat's simulation, CSST, {what}", tiles, "csst", CSST_EDGES, quick=quick)
+    return {"csst with cosmic rays" if hits else "csst": table["rows"]}
+
+
+def independent_csst(quick: bool) -> dict[str, Any]:
+    """The independent simulation of CSST."""
+    with scratch() as folder:
         far = independent(folder, "skymaker_csst_02", 0.074, 0.25, 28.5)
-        result["independent csst"] = compare(
-            folder, "independent simulation, CSST", [far], "csst", CSST_EDGES, quick=args.quick
-        )["rows"]
-        result["real"] = real_fields(args.quick)
-        print()
-        result["speed"] = speed(sky, args.quick)
+        title = "independent simulation, CSST"
+        return {"independent csst": compare(folder, title, [far], "csst", CSST_EDGES, quick=quick)["rows"]}
+
+
+#: What can run side by side.
+PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
+    "own sdss": own_sdss,
+    "real": lambda quick: {"real": real_fields(quick)},
+    "csst": own_csst,
+    "csst with cosmic rays": lambda quick: own_csst(quick, hits=True),
+    "independent sdss": independent_sdss,
+    "pairs": lambda quick: {"pairs": pairs(quick)},
+    "independent csst": independent_csst,
+}
+
+
+def run_part(name: str, quick: bool) -> tuple[dict[str, Any], str]:
+    """One of `PARTS` in a process of its own, and what it prints."""
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        return PARTS[name](quick), told.getvalue()
+
+
+def _workers(parser: ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, default=2, help="parts that run side by side (2)")
+
+
+def main() -> None:
+    args = arguments(__doc__ or "", _workers)
+    about = print_header("Detection: network, threshold engine, SExtractor", ["source-extractor"])
+    result: dict[str, Any] = {"edges": {"sdss": SDSS_EDGES, "csst": CSST_EDGES}}
+    with single_threads(), worker_pool(args.workers) as pool:
+        for part, told in pool.map(run_part, PARTS, itertools.repeat(args.quick)):
+            print(told, end="", flush=True)
+            result |= part
+    print()
+    with scratch() as folder:
+        result["speed"] = speed(sdss_tile(folder), args.quick)
     result["verdicts"] = verdicts(result)
     save("detection", {**about, **result}, quick=args.quick)
     if not args.quick:

@@ -79,7 +79,7 @@ def around_saturated(catalogue: Any, tile: Tile) -> tuple[float, int]:
 
     def near(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
         d = np.min(np.hypot(a[:, None] - x[bright], b[:, None] - y[bright]), axis=1) * PIXEL
-        return (d > _NEAR[0]) & (d < _NEAR[1])
+        return np.asarray((d > _NEAR[0]) & (d < _NEAR[1]))
 
     area = near(u, v).mean()
     inside = near(x[~bright], y[~bright])
