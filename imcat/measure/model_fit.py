@@ -20,6 +20,8 @@ __all__ = ["draw_members", "fit_members", "normal_equations", "weigh"]
 
 #: Damping at the start, its factors after a good and a bad step, and where a fit gives up.
 _DAMPING, _BETTER, _WORSE, _LOST = 1e-3, 0.2, 10.0, 1e6
+#: Least damping after a bad step: less hardly changes the next one.
+_NOTICED = 0.1
 #: Largest change in a step of the logarithm of the radius, of the ellipticity and of the logarithm of the index.
 _LONGEST = 1.0
 #: Largest change in a step of a coordinate, in units of the width of its prior.
@@ -323,7 +325,7 @@ def fit_members(  # type: ignore[no-untyped-def]
             else:
                 settled[k] = False
                 any_worse = True
-                damping[k] *= _WORSE
+                damping[k] = max(damping[k] * _WORSE, _NOTICED)
                 par[k, :] = before[k, :]
                 _copy_columns(stack, members[k], images, offset[k], drawn, columns)
         if any_worse:
