@@ -96,7 +96,8 @@ def sky_figure(folder: Path, result: dict[str, Any]) -> None:
     test = SkyPatches.read(path)
     clear = np.argsort(-test.valid.mean(axis=(1, 2, 3)))[:3]
     made = load_sky("sky_sdss").sky(96, 288, 12)
-    figure, axes = plt.subplots(2, 4, figsize=(10, 4.6), width_ratios=(1, 1, 1, 1.6))
+    figure, axes = plt.subplots(2, 4, figsize=(11, 4.4), width_ratios=(1, 1, 1, 1.6))
+    figure.subplots_adjust(left=0.04, right=0.98, wspace=0.05, hspace=0.05)
     for k in range(3):
         real = np.where(test.valid[clear[k], 2], test.pixels(clear[k : k + 1])[0, 2], np.nan)
         for row, image in enumerate((real, made[2, :, 96 * k : 96 * k + 96])):
@@ -114,6 +115,8 @@ def sky_figure(folder: Path, result: dict[str, Any]) -> None:
             own.semilogx(result["sky"]["wavelength"], row["power_ratio"], label=name)
     own.axhspan(0.95, 1.05, color="0.85")
     own.set(xlabel="wavelength, pixels", ylabel="power over that of the test field", ylim=(0.6, 1.6))
+    own.set_xticks([3, 5, 10, 20], ["3", "5", "10", "20"])
+    own.minorticks_off()
     own.legend(fontsize=7)
     figure.savefig(STATIC / "generated-sky.png", dpi=110)
     plt.close(figure)
