@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def scaled(light: SkyGaussians, seen: Seen) -> SkyGaussians:
     )  # fmt: skip
 
 
-class Trainer:
+class Trainer(ABC):
     """What both ways of training share: the generator, its optimiser and its average."""
 
     def __init__(self, recipe: LightRecipe, training: ObservedStamps, place: torch.device) -> None:
@@ -45,10 +46,11 @@ class Trainer:
         self.modules: dict[str, nn.Module] = {"generator": self.generator}
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
 
+    @abstractmethod
     def step(self, number: int, seen: Seen, other: Seen) -> dict[str, float]:
         """One step of the optimisers on two batches."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, generator: LightGenerator, training: ObservedStamps) -> None:
         """Fit what random numbers are drawn from."""
 
@@ -108,6 +110,9 @@ class Adversarial(Trainer):
         loss = nn.functional.softplus(-self.judge(*made, other.vector)).mean()
         self._descend("generator", loss)
         return told | {"generator": float(loss.detach())}
+
+    def finish(self, generator: LightGenerator, training: ObservedStamps) -> None:
+        """Nothing to fit: the judge has seen what standard normal numbers make."""
 
     def _descend(self, name: str, loss: Tensor) -> None:
         optimiser = self.optimisers[name]
