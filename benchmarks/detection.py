@@ -125,7 +125,10 @@ def compare(
     rows: dict[str, Any] = {}
     best, setting = sextractor_best(folder, fields, edges, KERNELS[survey], quick=quick)
     lists = {f"SExtractor, {setting}": best}
-    lists |= {f"imcat, {engine}": imcat_lists(fields, engine) for engine in ("threshold", "network")}
+    lists["imcat, threshold"] = imcat_lists(fields, "threshold")
+    # What it is worth that faint sources keep the network's places.
+    lists["imcat, network, all places by windowed centroids"] = imcat_lists(fields, "network", centroid_snr=0.0)
+    lists["imcat, network"] = imcat_lists(fields, "network")
     for name, found in lists.items():
         rows[name] = judge(fields, found, edges)
         show(name, rows[name])

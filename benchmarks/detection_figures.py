@@ -51,6 +51,8 @@ def _completeness(place: Any, rows: Mapping[str, Any], edges: list[float], title
     middle[0] = max(middle[0], edges[1] - 0.5)
     for name, row in rows.items():
         label = name.split(",")[0] if name.startswith("SExtractor") else name
+        if label not in _COLOUR:
+            continue
         values, low, high = (np.asarray(row[k], float) for k in ("completeness", "lower", "upper"))
         error = np.clip([values - low, high - values], 0, None)
         place.errorbar(
@@ -70,6 +72,8 @@ def _completeness(place: Any, rows: Mapping[str, Any], edges: list[float], title
 def _purity(place: Any, rows: Mapping[str, Any]) -> None:
     for name, row in rows.items():
         label = name.split(",")[0] if name.startswith("SExtractor") else name
+        if label not in _COLOUR:
+            continue
         place.plot(row["curve"]["found"], row["curve"]["purity"], color=_COLOUR[label], label=label)
     place.axhline(0.95, color="0.6", lw=1)
     place.set(xlabel="detections", ylabel="purity", ylim=(0.8, 1.005), title="Independent simulation, SDSS")

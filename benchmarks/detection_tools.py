@@ -126,10 +126,11 @@ def sextractor_best(
     return best, name
 
 
-def imcat_lists(fields: Sequence[Field], detector: str) -> Lists:
-    """Every candidate of an engine, measured as a run does without fits."""
+def imcat_lists(fields: Sequence[Field], detector: str, **measure: float) -> Lists:
+    """Every candidate of an engine, measured as a run does without fits, or with other settings `measure`."""
     found = Lists()
-    config = Config(detector=detector, min_score=0.0, fit_models=False)
+    config = Config(detector=detector, min_score=0.0, fit_models=False, classify_sources=False)
+    config = config.replace(measure=measure)
     for one in fields:
         catalogue = catalogue_tile(one.tile, config)
         rank = catalogue["detection_score"] if detector == "network" else catalogue["detection_snr"]

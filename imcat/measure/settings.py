@@ -72,7 +72,7 @@ class MeasureSettings:
     colour_scale: float = 1.5
     centroid_width: float = 1.0
     centroid_iterations: int = 10
-    centroid_snr: float = 100.0
+    centroid_snr: float = 20.0
     registration_error: float = 0.1
     motion_sigma: float = 5.0
     motion_min_offset: float = 0.3
