@@ -81,7 +81,9 @@ def main() -> None:
             "csst": lambda: csst_redshifts(trained, test("csst"), training("csst")),
             "independent": lambda: independent(folder),
             "labels": lambda: few_labels(
-                like_training(samples, "sdss", few or 10, _TRAINED_ON["sdss"]),  # 3000 galaxies that show a morphology
+                like_training(
+                    samples, "sdss", few or 10, _TRAINED_ON["sdss"]
+                ),  # 3000 galaxies that show a morphology
                 like_training(samples, "sdss", few or 3, _TEST["sdss"]),
                 quick=quick,
                 beit=options.beit,

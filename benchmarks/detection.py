@@ -127,7 +127,9 @@ def compare(
     lists = {f"SExtractor, {setting}": best}
     lists["imcat, threshold"] = imcat_lists(fields, "threshold")
     # What it is worth that faint sources keep the network's places.
-    lists["imcat, network, all places by windowed centroids"] = imcat_lists(fields, "network", centroid_snr=0.0)
+    lists["imcat, network, all places by windowed centroids"] = imcat_lists(
+        fields, "network", centroid_snr=0.0
+    )
     lists["imcat, network"] = imcat_lists(fields, "network")
     for name, found in lists.items():
         rows[name] = judge(fields, found, edges)
