@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from imcat.measure.model_blend import total_models
+from imcat.measure.model_blend import gram_shared, total_models
 from imcat.measure.model_errors import close_neighbours, local_matrix, noise_products
 from imcat.measure.model_fit import chi_squared, normal_equations, weigh
 from imcat.measure.model_solve import inverse, solve_blocks
@@ -68,10 +68,41 @@ def band_fluxes(  # type: ignore[no-untyped-def]
             chi2[k] += chi_squared(weight, residual, offset[k, s], count)
 
 
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _product(a, b, w):  # type: ignore[no-untyped-def]
+    """Weighted sum of products of two arrays."""
+    total = 0.0
+    for p in range(a.size):
+        total += a[p] * b[p] * w[p]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _flux_rows(stack, members, images, offset, start, other, columns, weight, flux, own, pair):  # type: ignore[no-untyped-def]
+    """Rows of the normal equations that belong to the fluxes of one band, ``[m, 1, c]`` and ``[e, 1, c]``."""
+    c = columns.shape[0]
+    small = np.empty((1, c))
+    own[:], pair[:] = 0.0, 0.0
+    for k in range(members.size):
+        i = members[k]
+        for s in range(images.size):
+            t, o = images[s], offset[k, s]
+            end = o + stack.box[i, t, 2] * stack.box[i, t, 3]
+            image, w = columns[0][o:end], weight[o:end]
+            for a in range(c):
+                own[k, 0, a] += (1.0 if a == 0 else flux[k]) * _product(image, columns[a][o:end], w)
+            for e in range(start[k], start[k + 1]):
+                j = other[e]
+                if o == end or stack.box[members[j], t, 2] == 0:
+                    continue
+                gram_shared(stack, i, members[j], t, columns[:1], o, columns, offset[j, s], weight, small)
+                for a in range(c):
+                    pair[e, 0, a] += (1.0 if a == 0 else flux[j]) * small[0, a]
+
+
 @njit(cache=True, nogil=True)
 def flux_variances(  # type: ignore[no-untyped-def]
-    stack, members, images, offset, start, other, columns, flux, model, weight, residual,
-    dense, each, nb, most, alone, variance, work,
+    stack, members, images, offset, start, other, columns, flux, model, weight, dense, each, nb, most, alone, variance, work,
 ):  # fmt: skip
     """Variances of the fluxes of `band_fluxes`.
 
@@ -90,12 +121,9 @@ def flux_variances(  # type: ignore[no-untyped-def]
     m, c = members.size, columns.shape[0]
     q = c - 1
     slot = np.zeros(images.size, np.int64)
-    own, right, pair = np.empty((m, c, c)), np.empty((m, c)), np.empty((other.size, c, c))
-    par = np.zeros((m, c))
-    par[:, 0] = flux
-    normal_equations(
-        stack, members, images, slot, 1, offset, start, other, columns, weight, residual, par, own, right, pair, work,
-    )  # fmt: skip
+    own, pair = np.empty((m, 1, c)), np.empty((other.size, 1, c))
+    _flux_rows(stack, members, images, offset, start, other, columns, weight, flux, own, pair)
+    par = np.ones((m, 1))
     noise_own, noise_pair = np.empty((m, 1, 1)), np.empty((other.size, 1, 1))
     noise_products(
         stack, members, images, slot, 1, offset, start, other, columns[:1], weight, model, par, noise_own, noise_pair, work,

@@ -31,7 +31,7 @@ def _joint(  # type: ignore[no-untyped-def]
     nothing = np.zeros((0, 0))
     nobody = np.zeros((0, 0, 0))
     flux_variances(
-        stack, members, images, offset, start, other, columns, flux, model, weight, residual,
+        stack, members, images, offset, start, other, columns, flux, model, weight,
         nothing, nobody, 0, most, alone, alone.copy(), work,
     )  # fmt: skip
 
@@ -47,7 +47,7 @@ def _spread(  # type: ignore[no-untyped-def]
     """
     total = columns.shape[2]
     pair = np.zeros((2, total))
-    broad = np.zeros((3, total))
+    broad = np.zeros((1, total))
     value, slope = np.zeros(3), np.zeros((3, 3))
     noise = np.zeros((2, 2))
     for k in range(members.size):
@@ -63,7 +63,7 @@ def _spread(  # type: ignore[no-untyped-def]
                 continue
             o = offset[k, s]
             evaluate(
-                stack, i, t, fitted.par[0, i, 0], fitted.par[0, i, 1], value, slope, wider, 3, broad, o, work
+                stack, i, t, fitted.par[0, i, 0], fitted.par[0, i, 1], value, slope, wider, 1, broad, o, work
             )
             for p in range(o, o + count):
                 f, g, w = columns[0, 0, p], broad[0, p], weight[p]
@@ -85,12 +85,11 @@ def _spread(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _mix(columns, offset, count, share, out):  # type: ignore[no-untyped-def]
-    """Set columns of a footprint to a mix of those of the exponential and the de Vaucouleurs profile."""
-    for a in range(6):
-        e, d = columns[1, a][offset : offset + count], columns[2, a][offset : offset + count]
-        o = out[a][offset : offset + count]
-        for p in range(count):
-            o[p] = (1.0 - share) * e[p] + share * d[p]
+    """Set the image on a footprint to a mix of those of the exponential and the de Vaucouleurs profile."""
+    e, d = columns[1, 0][offset : offset + count], columns[2, 0][offset : offset + count]
+    o = out[0][offset : offset + count]
+    for p in range(count):
+        o[p] = (1.0 - share) * e[p] + share * d[p]
 
 
 @njit(cache=True, nogil=True)
@@ -142,8 +141,8 @@ def _points_among_galaxies(  # type: ignore[no-untyped-def]
         i = members[k]
         # The position of its profile, which was fitted with its neighbours as galaxies too.
         par[k, 1], par[k, 2] = fitted.par[1 + fitted.better[i], i, 0], fitted.par[1 + fitted.better[i], i, 1]
-    unit = columns[0][:3]
-    draw_members(stack, members, images, offset, par, 1, 3, point, tables, points, unit, work)
+    unit = columns[0][:1]
+    draw_members(stack, members, images, offset, par, 1, 1, point, tables, points, unit, work)
     both = np.empty((1, chosen.shape[1]))
     for k in range(m):
         for s in range(images.size):
@@ -192,13 +191,15 @@ def fit_band(  # type: ignore[no-untyped-def]
         for k in range(m):
             for a in range(c - 1):
                 par[k, 1 + a] = fitted.par[kind, members[k], a]
+        # In bands of the shapes the errors are known; elsewhere the derivatives carry those of places and shapes on.
+        c = 1 if slot >= 0 else c
         mine = columns[place][:c]
         draw_members(stack, members, images, offset, par, 1, c, profiles[place], tables, every, mine, work)
         band_fluxes(
             stack, members, images, offset, start, other, mine, flux, chi2, model, weight, residual, work[0]
         )
         flux_variances(
-            stack, members, images, offset, start, other, mine, flux, model, weight, residual,
+            stack, members, images, offset, start, other, mine, flux, model, weight,
             dense[kind], each[kind], nb, rules.most, alone, variance, work[0],
         )  # fmt: skip
         for k in range(m):
@@ -217,13 +218,13 @@ def fit_band(  # type: ignore[no-untyped-def]
                         fitted.pixels[i, band] += stack.variance[q + p] > 0.0
     if sersic or not rules.galaxies:
         return
-    chosen = np.zeros((6, total))
+    chosen = np.zeros((1, total))
     for k in range(m):
         for s in range(images.size):
             count = stack.box[members[k], images[s], 2] * stack.box[members[k], images[s], 3]
             _mix(columns, offset[k, s], count, float(fitted.better[members[k]]), chosen)
     _joint(
-        stack, members, images, offset, start, other, chosen[:1], flux, chi2, model, weight, residual,
+        stack, members, images, offset, start, other, chosen, flux, chi2, model, weight, residual,
         rules.most, alone, work[0],
     )  # fmt: skip
     mixing = np.ones(m)
@@ -265,7 +266,7 @@ def fit_band(  # type: ignore[no-untyped-def]
             count = stack.box[members[k], images[s], 2] * stack.box[members[k], images[s], 3]
             _mix(columns, offset[k, s], count, fitted.fracdev[members[k], band], chosen)
     _joint(
-        stack, members, images, offset, start, other, chosen[:1], flux, chi2, model, weight, residual,
+        stack, members, images, offset, start, other, chosen, flux, chi2, model, weight, residual,
         rules.most, alone, work[0],
     )  # fmt: skip
     for k in range(m):

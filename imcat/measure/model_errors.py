@@ -21,20 +21,32 @@ __all__ = ["close_neighbours", "covariances", "local_matrix", "noise_gram", "noi
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _correlate(source, wide, high, rho, out):  # type: ignore[no-untyped-def]
-    """Set `out` to the correlation of a footprint with a small kernel."""
+    """Set `out` to the correlation of a footprint with a small kernel that is symmetric under reversal."""
     reach = rho.shape[0] // 2
-    out[:] = 0.0
-    for ly in range(-reach, reach + 1):
+    # With empty pixels between the rows every lag is one pass over all of them, and serves its opposite too.
+    pitch = wide + reach
+    first, length = reach * pitch + reach, high * pitch
+    padded, total = np.zeros(length + 2 * first), np.empty(length)
+    for y in range(high):
+        at = first + y * pitch
+        for x in range(wide):
+            padded[at + x] = source[y * wide + x]
+    middle, here = rho[reach, reach], padded[first : first + length]
+    for p in range(length):
+        total[p] = middle * here[p]
+    for ly in range(reach + 1):
         for lx in range(-reach, reach + 1):
             r = rho[ly + reach, lx + reach]
-            if r == 0.0:
+            if r == 0.0 or (ly == 0 and lx <= 0):
                 continue
-            count = wide - abs(lx)
-            for y in range(max(0, -ly), min(high, high - ly)):
-                to = out[y * wide + max(0, -lx) :]
-                of = source[(y + ly) * wide + max(0, lx) :]
-                for x in range(count):
-                    to[x] += r * of[x]
+            shift = ly * pitch + lx
+            after = padded[first + shift : first + shift + length]
+            before = padded[first - shift : first - shift + length]
+            for p in range(length):
+                total[p] += r * (after[p] + before[p])
+    for y in range(high):
+        for x in range(wide):
+            out[y * wide + x] = total[y * pitch + x]
 
 
 @njit(cache=True, nogil=True)

@@ -37,18 +37,21 @@ def draw_members(stack, members, images, offset, par, nb, columns, profile, tabl
     Parameters
     ----------
     par : float64 ``[m, p]``
-        Fluxes of `nb` bands, xi, eta, and from 6 columns on the shape, with 7 the logarithm of the index.
+        Fluxes of `nb` bands, xi, eta, the shape unless they are points, and for Sérsic profiles the logarithm of the index.
+    columns : int
+        See `evaluate`.
     profile : float64 ``[k, 4]``
-        Of all members; with 7 columns each has its own, from `tables`.
+        Of all members; a Sérsic profile is each member's own, from `tables`.
     """
     value, slope = np.zeros(3), np.zeros((3, 3))
-    mine = profile.copy() if columns < 7 else np.empty((tables.shape[2], 4))
+    parameters = par.shape[1] - nb
+    mine = profile.copy() if parameters < 6 else np.empty((tables.shape[2], 4))
     for k in range(members.size):
         if not which[k]:
             continue
-        if columns > 3:
+        if parameters > 2:
             shape_covariance(par[k, nb + 2 : nb + 5], value, slope)
-        if columns > 6:
+        if parameters > 5:
             sersic_profile(par[k, nb + 5], tables, mine)
         for s in range(images.size):
             if stack.box[members[k], images[s], 2] > 0:

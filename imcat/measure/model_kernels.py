@@ -182,6 +182,14 @@ def _fill(out, row, ratio, columns, top, bottom, x0, y0, a, b, c, height):  # ty
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _gather_image(n, first, last, image):  # type: ignore[no-untyped-def]
+    """Add a Gaussian."""
+    # Unsigned, else every index is checked for counting from the end.
+    for p in range(np.uint64(first), np.uint64(last)):
+        image[p] += n[p]
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _gather_point(n, dx, dy, first, last, a00, a01, a11, u0, v0, image, by_x, by_y):  # type: ignore[no-untyped-def]
     """Add a Gaussian and its derivatives by x and y."""
     # Unsigned, else every index is checked for counting from the end.
@@ -257,7 +265,7 @@ def evaluate(stack, i, t, xi, eta, value, slope, profile, columns, out, offset, 
     profile : float64 ``[k, 4]``
         Its Gaussians: weights, variances, and the derivatives of both by the logarithm of the index.
     columns : int
-        3: image and derivatives by xi, eta; 6: by the three elements of `shape` too; 7: and by the
+        1: image; 3: and derivatives by xi, eta; 6: by the three elements of `shape` too; 7: and by the
         logarithm of the index.
     out : float64 ``[columns, m]``
         Rows are set from element `offset` on.
@@ -275,30 +283,29 @@ def evaluate(stack, i, t, xi, eta, value, slope, profile, columns, out, offset, 
     n, dx, dy, lines = work[0], work[1], work[2], work[3]
     row, ratio = lines[:wide], lines[wide : 2 * wide]
     end = offset + count
-    image, by_x, by_y = out[0][offset:end], out[1][offset:end], out[2][offset:end]
-    # Without shapes these are not touched.
+    image = out[0][offset:end]
+    # Without places and shapes these are not touched.
+    by_x, by_y = out[min(1, columns - 1)][offset:end], out[min(2, columns - 1)][offset:end]
     by_xx, by_xy = out[min(3, columns - 1)][offset:end], out[min(4, columns - 1)][offset:end]
     by_yy, by_index = out[min(5, columns - 1)][offset:end], out[columns - 1][offset:end]
     for col in range(columns):
         out[col, offset:end] = 0.0
-    for y in range(high):
-        for x in range(wide):
-            dx[y * wide + x] = x - x0
-            dy[y * wide + x] = y - y0
+    if columns > 1:
+        for y in range(high):
+            for x in range(wide):
+                dx[y * wide + x] = x - x0
+                dy[y * wide + x] = y - y0
     sx, sxy, sy = _map_covariance(j00, j01, j10, j11, value[0], value[1], value[2])
     largest = 0.5 * (sx + sy) + math.hypot(0.5 * (sx - sy), sxy)
     parts = stack.parts[t]
     resolved = (1.0 - 1.0 / (parts * parts)) / 12.0
     flat = max(wide, high) <= 2 * _SMALL
-    for k in range(stack.weight.shape[1]):
-        share = stack.weight[t, k]
+    psf_weight, psf_centre, psf_covariance = stack.weight[t], stack.centre[t], stack.covariance[t, i]
+    for k in range(psf_weight.size):
+        share = psf_weight[k]
         if share == 0.0:
             continue
-        pxx, pxy, pyy = (
-            stack.covariance[t, i, k, 0],
-            stack.covariance[t, i, k, 1],
-            stack.covariance[t, i, k, 2],
-        )
+        pxx, pxy, pyy = psf_covariance[k, 0], psf_covariance[k, 1], psf_covariance[k, 2]
         narrow = _NARROW * (0.5 * (pxx + pyy) - math.hypot(0.5 * (pxx - pyy), pxy))
         j = 0
         while j < profile.shape[0]:
@@ -327,8 +334,8 @@ def evaluate(stack, i, t, xi, eta, value, slope, profile, columns, out, offset, 
             height = share * w / (2.0 * math.pi * math.sqrt(determinant) * pieces * pieces)
             reach_x, reach_y = math.sqrt(_REACH * cxx), math.sqrt(_REACH * cyy)
             for q in range(pieces * pieces):
-                ox = stack.centre[t, k, 0] + (q % pieces + 0.5) / pieces - 0.5
-                oy = stack.centre[t, k, 1] + (q // pieces + 0.5) / pieces - 0.5
+                ox = psf_centre[k, 0] + (q % pieces + 0.5) / pieces - 0.5
+                oy = psf_centre[k, 1] + (q // pieces + 0.5) / pieces - 0.5
                 top = max(int(math.ceil(y0 + oy - reach_y)), 0)
                 bottom = min(int(math.floor(y0 + oy + reach_y)), high - 1)
                 left = max(int(math.ceil(x0 + ox - reach_x)), 0)
@@ -357,6 +364,9 @@ def evaluate(stack, i, t, xi, eta, value, slope, profile, columns, out, offset, 
                         first, last = top * wide, (bottom + 1) * wide
                     else:
                         first, last = (top + line) * wide + left, (top + line) * wide + right + 1
+                    if columns == 1:
+                        _gather_image(n, first, last, image)
+                        continue
                     _gather_point(n, dx, dy, first, last, a00, a01, a11, u0, v0, image, by_x, by_y)
                     if columns > 3 and v > 0.0:
                         _gather_shape(n, dx, dy, first, last, a00, a01, a11, u0, v0, v, by_xx, by_xy, by_yy)
@@ -364,7 +374,8 @@ def evaluate(stack, i, t, xi, eta, value, slope, profile, columns, out, offset, 
                         _gather_index(
                             n, dx, dy, first, last, a00, a01, a11, u0, v0, dw / w, dv * sx, dv * sxy, dv * sy, by_index,
                         )  # fmt: skip
-    _turn(count, j00, j01, j10, j11, by_x, by_y)
+    if columns > 1:
+        _turn(count, j00, j01, j10, j11, by_x, by_y)
     if columns > 3:
         matrix = np.empty((3, 3))
         for s in range(3):
