@@ -186,11 +186,13 @@ def star_galaxy_stamps(*, quick: bool) -> dict[str, Any]:
     recipe = FineTuneRecipe(epochs=epochs, patience=6, class_weights=False)
 
     def task(size: int) -> Task:
-        given = Labelled(stamp_tensors(given_stamps(images, (5500.0,), 0.7, size)), torch.from_numpy(label))
+        # The backbone sees the middle, in its own pixels; resampled to coarser ones stars look like galaxies.
+        stamps = given_stamps(images, (5500.0,), 0.7, size, middle=size)
+        given = Labelled(stamp_tensors(stamps), torch.from_numpy(label))
         return Task("aries", given.take(rows), given.take(test), 2)
 
     every = np.arange(len(rows))
-    seeds = 1 if quick else 3
+    seeds = 1 if quick else 2
     ours, theirs = task(backbone.settings.size), task(64)
     scores: dict[str, list[float]] = {"backbone": [], "resnet18": []}
     for seed in range(seeds):

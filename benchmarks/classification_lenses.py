@@ -22,6 +22,7 @@ from imcat.classify.network import measured
 from imcat.classify.photometry import table_photometry
 from imcat.classify.predict import lens_binning, look
 from imcat.classify.trained import TrainedClassifier, load_classifier
+from imcat.processes import follow_parent
 from imcat.simulate.scene import Models
 from imcat.stamps import StampSettings
 from imcat.train.lens_samples import lens_stamps
@@ -73,7 +74,7 @@ def scores(survey: str, images: int) -> Iterator[dict[str, Array]]:
     """Scores and truth, tile by tile."""
     width, height = (n * _PIXEL[survey] // _SPACING[survey] for n in _SIZE[survey])
     tiles = int(-(-images // (_LIKELY * width * height)))
-    with ProcessPoolExecutor(2, mp_context=get_context("forkserver")) as pool:
+    with ProcessPoolExecutor(2, mp_context=get_context("forkserver"), initializer=follow_parent) as pool:
         yield from pool.map(_score, [(survey, k) for k in range(tiles)])
 
 

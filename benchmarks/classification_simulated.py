@@ -28,6 +28,7 @@ from imcat.classify.network import Answer
 from imcat.classify.photometry import GLOBALS
 from imcat.classify.prior import MixByMagnitude
 from imcat.classify.trained import TrainedClassifier
+from imcat.processes import follow_parent
 from imcat.simulate.scene import Models
 from imcat.simulate.sources import Kind, Sources
 from imcat.simulate.split import Split
@@ -107,7 +108,7 @@ def survey_set(folder: Path, tiles: int) -> LabelledSet:
     """Sources of the spectroscopic survey as the main job found them."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(folder / f"survey-{SEED}-{k:04d}.npz", k) for k in range(tiles)]
-    with ProcessPoolExecutor(2, mp_context=get_context("forkserver")) as pool:
+    with ProcessPoolExecutor(2, mp_context=get_context("forkserver"), initializer=follow_parent) as pool:
         paths = list(pool.map(_survey_tile, jobs))
     return simulated_sets([read_sample(p) for p in paths])[0]
 

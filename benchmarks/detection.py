@@ -45,6 +45,7 @@ from imcat.detect.network_settings import NetworkSettings
 from imcat.evaluate.detection import average_precision, inside, match_lists, reliability
 from imcat.evaluate.truth import read_truth
 from imcat.pipeline import catalogue_tile, select_bands
+from imcat.processes import single_threads
 from imcat.registry import half_precision_is_fast, weights_folder
 from imcat.simulate.inject import ExposureLight, inject
 from imcat.simulate.scene import Models
@@ -52,7 +53,7 @@ from imcat.simulate.settings import InjectSettings, SimulateSettings
 from imcat.simulate.tiles import observe, simulate_tile, stream
 from imcat.surveys import find_tiles, read_tile
 from imcat.tile import ArrayPixels, Band, Tile
-from imcat.train.detection_packs import single_threads, worker_pool
+from imcat.train.detection_packs import worker_pool
 from imcat.train.detection_samples import tile_reader
 from imcat.window import Window
 

@@ -28,6 +28,7 @@ from classification_labels import (
 from common import arguments, print_header, save, scratch, verdict
 
 from imcat.backbones.files import load_backbone
+from imcat.processes import follow_parent
 from imcat.stamps import StampSettings
 from imcat.train.classification_data import simulated_sets
 from imcat.train.recipes import run_recipe
@@ -69,7 +70,7 @@ def compare(
 ) -> dict[str, Any]:
     """Accuracy by number of labels and start; means, spreads, and paired differences with their error."""
     jobs = [(task, number, folders, seed) for number in numbers for seed in range(seeds)]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=follow_parent) as pool:
         results = list(pool.map(_one, jobs))
     found: dict[str, Any] = {"test": len(task.test)}
     for number in numbers:

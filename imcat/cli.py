@@ -590,7 +590,8 @@ def _log_to_stderr() -> None:
 def _single_threaded_libraries() -> None:
     """Windows of a tile run side by side already; has an effect before numpy is imported only."""
     if "numpy" not in sys.modules:
-        from imcat.scale.executor import keep_freed_memory, single_threaded_libraries
+        from imcat.processes import single_threaded_libraries
+        from imcat.scale.executor import keep_freed_memory
 
         single_threaded_libraries()
         keep_freed_memory()

@@ -20,7 +20,7 @@ ROOT = Path(imcat.__file__).parents[1]
 
 # A room imports rooms above it, never below.
 ROOMS = (
-    "errors", "flags", "schema", "window", "registry", "catalogue", "psf", "tile", "surveys", "align", "noise",
+    "errors", "flags", "schema", "window", "processes", "registry", "catalogue", "psf", "tile", "surveys", "align", "noise",
     "render", "detect", "measure", "simulate", "stamps", "backbones", "classify", "evaluate", "augment",
     "config", "products", "engines", "checks", "classes", "pipeline", "train", "scale", "inspect", "cli",
 )  # fmt: skip

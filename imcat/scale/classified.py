@@ -122,7 +122,10 @@ def classify_with(
     if own.network.reads_stamps:
         size = own.network.body.settings.size  # type: ignore[union-attr]
         images = read_images(path, str(own.card["images"]), len(own.card["wavelengths"]))
-        stamps = given_stamps(images, own.card["wavelengths"], float(own.card["pixel"]), int(size))
+        stamps = given_stamps(
+            images, own.card["wavelengths"], float(own.card["pixel"]), int(size),
+            middle=int(own.card.get("middle", 0)) or None,
+        )  # fmt: skip
         shares = own.probabilities(stamps)
         rows = Table({"row": np.arange(len(images))})
         summary = ClassifySummary(len(images), len(images), (), ())

@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from imcat.errors import DependencyError, ImcatError, UsageError
+from imcat.processes import follow_parent, single_threads
 
 __all__ = [
     "InProcess",
@@ -31,15 +32,11 @@ __all__ = [
     "available_cores",
     "dask_executor",
     "keep_freed_memory",
-    "single_threaded_libraries",
     "warm_up",
 ]
 
 _T = TypeVar("_T")
 
-#: Libraries that would start threads of their own. Windows of a tile run side by side
-#: already, and sums over a varying number of threads differ in their last bits.
-_LIBRARY_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 #: What a worker needs; imported once, before workers are forked from that process.
 #: Variable of the environment that says what `imcat.scale.preload` is to practise.
 PRACTICE = "IMCAT_PRACTICE"
@@ -57,15 +54,6 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # pragma: no cover - not Linux
-
-
-def single_threaded_libraries() -> None:
-    """Keep numerical libraries that are not imported yet from starting threads.
-
-    Sets environment variables, so it belongs at the start of a process that
-    imcat owns.
-    """
-    os.environ.update(dict.fromkeys(_LIBRARY_THREADS, "1"))
 
 
 # Parameters of glibc's malloc (malloc.h).
@@ -126,7 +114,7 @@ def warm_up(fits: bool = True, network: bool = False, classes: bool = False) -> 
 
     wanted = {"fits": fits, "network": network, "classes": classes}
     os.environ[PRACTICE] = " ".join(name for name, needed in wanted.items() if needed)
-    with _library_threads_in_environment():
+    with single_threads():
         forkserver.ensure_running()
 
 
@@ -239,7 +227,7 @@ class _Worker:
                 context = multiprocessing.get_context("forkserver")
                 self._connection, theirs = context.Pipe()
                 self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-                with _library_threads_in_environment():
+                with single_threads():
                     self._process.start()
                 theirs.close()
             return self._connection
@@ -261,7 +249,7 @@ def _serve(connection: Connection) -> None:
     keep_freed_memory()
     if not sys.warnoptions:  # those of libraries are not for the user, unless asked for with -W
         warnings.simplefilter("ignore")
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    follow_parent()
     while True:
         try:
             fn, args, kwargs = connection.recv()
@@ -276,30 +264,6 @@ def _serve(connection: Connection) -> None:
         except Exception as error:
             message = pickle.dumps((False, TypeError(f"a job's result cannot be sent back: {error}")))
         connection.send_bytes(message)
-
-
-def _die_with_parent() -> None:
-    # A parent that is killed cannot end its workers, and one that is busy would go on writing
-    # into a folder that a resumed run has taken over.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-@contextmanager
-def _library_threads_in_environment() -> Iterator[None]:
-    """The environment that a new process of ours must see, and this one need not keep."""
-    before = {name: os.environ.get(name) for name in _LIBRARY_THREADS}
-    single_threaded_libraries()
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

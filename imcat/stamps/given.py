@@ -76,6 +76,7 @@ def given_stamps(
     pixel: float,
     size: int,
     fwhm: Sequence[float] | None = None,
+    middle: int | None = None,
 ) -> Stamps:
     """Prepare images: resampled to `size` pixels by area, without sky, in units of the noise of their frame.
 
@@ -91,6 +92,9 @@ def given_stamps(
         Pixels on a side of the stamps.
     fwhm : sequence of float, optional
         Of the PSF in each band, arcsec; default: three pixels.
+    middle : int, optional
+        Side of the middle of the images, in their pixels, that becomes the stamps; default: all. What tells stars from
+        galaxies lies there, and a whole image would be resampled to coarser pixels.
 
     Raises
     ------
@@ -104,7 +108,12 @@ def given_stamps(
             "bands, and square"
         )
     n, bands, side, _ = images.shape
-    matrix = _area_weights(side, size)
+    if middle is not None and not 0 < middle <= side:
+        raise UsageError(f"the middle {middle} pixels of images of {side}; expected 1 to {side}")
+    # The frame that tells sky and noise is that of the whole image.
+    grid = size if middle is None else max(size, round(side * size / middle))
+    matrix, cut = _area_weights(side, grid), (grid - size) // 2
+    inner = (..., slice(cut, cut + size), slice(cut, cut + size))
     signal = np.zeros((n, bands, size, size), np.float32)
     valid = np.zeros((n, bands, size, size), np.uint8)
     noise = np.full((n, bands), np.nan, np.float32)
@@ -117,10 +126,11 @@ def given_stamps(
         value = np.where(enough, total / np.maximum(weight, 1e-6), np.nan)
         level, spread = _sky(value)
         with np.errstate(invalid="ignore"):
-            signal[rows] = np.nan_to_num((value - level[..., None, None]) / spread[..., None, None])
-        valid[rows] = enough & np.isfinite(spread)[..., None, None]
+            scaled = np.nan_to_num((value - level[..., None, None]) / spread[..., None, None])
+        signal[rows] = scaled[inner]
+        valid[rows] = (enough & np.isfinite(spread)[..., None, None])[inner]
         noise[rows] = spread
-    scale = pixel * side / size
+    scale = pixel * side / grid
     width = np.full(bands, _FWHM * pixel) if fwhm is None else np.asarray(fwhm, float)
     return Stamps(signal, valid, noise, np.asarray(wavelengths, float), width, scale)
 

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 from imcat.detect.network import HEAT, OFFSET_X, OFFSET_Y, SCORE, DetectionNet
 from imcat.detect.network_peaks import FARTHEST, SHOULDER
+from imcat.processes import single_threads
 from imcat.train.detection import CLIP, JUDGED, Progress, learning_rate, new_network
 from imcat.train.detection_packs import (
     ViewPack,
     make_views,
     sample_jobs,
     simulate_pack,
-    single_threads,
     view_jobs,
     worker_pool,
 )

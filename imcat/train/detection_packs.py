@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from imcat.catalogue.files import atomic_path
 from imcat.detect.network_input import FEATURES
+from imcat.processes import follow_parent, single_threads
 from imcat.train.detection_recipe import DetectionRecipe
 from imcat.train.detection_samples import Sample, View, lobed, sample_stream, some_bands, view
 from imcat.train.detection_targets import REAL, Crop, targets
@@ -30,7 +29,6 @@ __all__ = [
     "sample_jobs",
     "simulate_pack",
     "simulate_samples",
-    "single_threads",
     "view_jobs",
     "worker_pool",
 ]
@@ -42,26 +40,10 @@ _NAMES = tuple(Sample.__dataclass_fields__)
 _LOBED = 0.7  # share of the samples whose PSFs have lobes
 _PACK = 25  # samples of one file
 _FEW = 4  # and where training waits for them
-_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 #: Arguments of `simulate_pack`: file, survey, seed, side, number of the pack, samples, whether skies vary, share of
 #: augmented tiles, folder of the generators.
 SampleJob = tuple[Path, str, int, int, int, int, bool, float, str]
-
-
-@contextmanager
-def single_threads() -> Iterator[None]:
-    """While this holds, processes that begin get numerical libraries of one thread: as many run as there are cores."""
-    before = {name: os.environ.get(name) for name in _LIBRARIES}
-    os.environ.update(dict.fromkeys(_LIBRARIES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def worker_pool(workers: int) -> ProcessPoolExecutor:
@@ -72,6 +54,7 @@ def worker_pool(workers: int) -> ProcessPoolExecutor:
 def _begin() -> None:
     import torch
 
+    follow_parent()
     torch.set_num_threads(1)
 
 

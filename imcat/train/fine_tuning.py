@@ -45,6 +45,9 @@ class FineTuneRecipe:
         Of the images' bands, Å.
     pixel : float
         Of the images, arcsec.
+    middle : int
+        Side of the middle of the images that is looked at, in their pixels; 0: all. Images larger than the stamps of the
+        backbone are resampled to coarser pixels otherwise, which costs what is small.
     filters : str
         Of a table, as for `imcat classify`; empty: guessed from its columns.
     backbone : str
@@ -74,6 +77,7 @@ class FineTuneRecipe:
     objects: str = ""
     wavelengths: tuple[float, ...] = (6166.0,)
     pixel: float = 0.396
+    middle: int = 0
     filters: str = ""
     backbone: str = "imcat"
     architecture: str = "vit"
@@ -94,6 +98,8 @@ class FineTuneRecipe:
             )
         if min(self.epochs, self.batch, self.patience) < 1:
             raise ConfigError("fine_tuning: epochs, batch and patience are positive numbers")
+        if self.middle < 0:
+            raise ConfigError(f"fine_tuning.middle is {self.middle}; expected pixels, or 0 for all")
 
     def smoke(self) -> FineTuneRecipe:
         """The same, for a minute."""

@@ -56,8 +56,12 @@ def read_stamps(path: Path, recipe: FineTuneRecipe, backbone: BackboneSettings) 
     arrays = read_arrays(path)
     label, classes, kept = _labels(arrays, recipe.labels, len(images), path)
     objects = _column(arrays, recipe.objects, len(images), path)[kept] if recipe.objects else None
-    stamps = given_stamps(images[kept], recipe.wavelengths, recipe.pixel, backbone.size)
-    card = {"images": recipe.images, "wavelengths": list(recipe.wavelengths), "pixel": recipe.pixel}
+    stamps = given_stamps(
+        images[kept], recipe.wavelengths, recipe.pixel, backbone.size, middle=recipe.middle or None
+    )
+    card = {
+        "images": recipe.images, "wavelengths": list(recipe.wavelengths), "pixel": recipe.pixel, "middle": recipe.middle,
+    }  # fmt: skip
     return OwnData(Labelled(stamp_tensors(stamps), torch.from_numpy(label)), classes, objects, card)
 
 

@@ -26,6 +26,7 @@ from imcat.config import Config
 from imcat.errors import ConfigError
 from imcat.evaluate.detection import match_lists
 from imcat.pipeline import process_tile
+from imcat.processes import follow_parent
 from imcat.simulate.balanced import balanced_sources
 from imcat.simulate.parts import Parts
 from imcat.simulate.population_tables import data_folder
@@ -356,7 +357,9 @@ def build_samples(
     if workers <= 1:
         yield from map(_job, jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("forkserver"), initializer=follow_parent
+    ) as pool:
         yield from pool.map(_job, jobs)
 
 

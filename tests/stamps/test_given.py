@@ -43,6 +43,22 @@ def test_a_size_that_does_not_divide_keeps_the_mean() -> None:
     assert float((flux[0, -1] - flux[0, 0]) / 39) == pytest.approx(1.6, rel=0.02)
 
 
+def test_the_middle_keeps_its_pixels_and_the_sky_of_the_whole() -> None:
+    images = noisy(4, 1, 64)
+    images[:, :, 10:54, 10:54] += 50.0  # a galaxy that fills the middle: the frame tells the sky
+    images[:, :, 32, 30] += 1e4
+    stamps = given_stamps(images, (6000.0,), 0.7, 40, middle=40)
+    assert stamps.signal.shape == (4, 1, 40, 40)
+    assert stamps.pixel == pytest.approx(0.7)
+    assert stamps.noise == pytest.approx(np.full((4, 1), 2.0), rel=0.25)
+    whole = (images - 100.0)[:, :, 12:52, 12:52]
+    np.testing.assert_allclose(stamps.signal * stamps.noise[..., None, None], whole, atol=1.0)
+    coarse = given_stamps(images, (6000.0,), 0.7, 20, middle=40)
+    assert coarse.pixel == pytest.approx(1.4)
+    with pytest.raises(UsageError, match="middle 65"):
+        given_stamps(images, (6000.0,), 0.7, 40, middle=65)
+
+
 def test_missing_pixels_are_masked_and_constant_images_have_a_noise() -> None:
     images = noisy(2, 1, 40)
     images[0, 0, 10:20, 10:20] = np.nan
