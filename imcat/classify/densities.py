@@ -16,7 +16,7 @@ _HIGHEST = np.log1p(7.5)
 _NODES = 512  # of the grid in ln(1 + z): steps of 0.004
 _FAINTEST_WIDTH = 0.002
 _COARSE = 64  # nodes of the table that a quantile is looked up in
-_HALVINGS = 12  # of the bracket: to 1e-5 in ln(1 + z)
+_HALVINGS = 8  # of the bracket: to 1e-4 in ln(1 + z), where the distribution is a line
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,9 @@ class Densities:
             middle = 0.5 * (low + high)
             less = self._below(middle[:, None]) < aim
             low, high = np.where(less, middle, low), np.where(less, high, middle)
-        return np.asarray(np.expm1(0.5 * (low + high)))
+        first, last = self._below(low[:, None]), self._below(high[:, None])
+        share = np.clip((aim - first) / np.maximum(last - first, 1e-300), 0, 1)
+        return np.asarray(np.expm1(low + share * (high - low)))
 
     def mode(self) -> Float64:
         """The redshifts of the highest peaks, ``[n]``."""

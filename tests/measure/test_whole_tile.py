@@ -93,8 +93,6 @@ def _same(first: Catalogue, second: Catalogue) -> None:
         a, b = np.asarray(first[name])[whole], np.asarray(second[name])[whole]
         if name in ("x", "y"):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
-        elif name.startswith("z_phot"):  # quantiles of a network's density, in single precision
-            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4, err_msg=name)
         elif a.dtype.kind == "f":
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=name)
         else:
