@@ -9,7 +9,7 @@ backgrounds left at zero (the frames are sky-subtracted).
 from __future__ import annotations
 
 import warnings
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,15 @@ def isolated(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(distance[:, 1] > ISOLATED / PIXEL)
 
 
-def compare(folder: Path, tile: Path, image: Path, scale: float, *, background: bool) -> dict[str, Any]:
-    """Flux ratios imcat / SExtractor of isolated sources."""
+def compare(
+    folder: Path, tile: Path, image: Path, scale: float, engine: str, *, background: bool
+) -> dict[str, Any]:
+    """Flux ratios imcat / SExtractor of isolated sources, on the footprints of one of imcat's engines."""
     own = folder / "config.toml"
     own.write_text("" if background else "[noise]\nsubtract_background = false\n")
-    catalogue = imcat_catalogue(folder, [tile], "--config", str(own))
+    # Without fits x and y are where the apertures lie.
+    options = ("--config", str(own), "--detector", engine, "--no-models", "--no-classify")
+    catalogue = imcat_catalogue(folder, [tile], *options)
     settings: dict[str, Any] = {"BACK_SIZE": 128, "PHOT_APERTURES": DIAMETER / scale, "DETECT_THRESH": 1.5}
     if not background:
         settings |= {"BACK_TYPE": "MANUAL", "BACK_VALUE": 0}
@@ -99,9 +103,9 @@ def main() -> None:
         tile = write_generic_tile(
             folder, "agreement", {"r": {"image": "r.fits", "zero_point": 22.5, "wavelength": 6166.0}}, "r"
         )
-        for background in (False, True):
-            row = compare(folder, tile, image, scale, background=background)
-            name = "own backgrounds" if background else "no background subtracted"
+        for engine, background in product(("threshold", "network"), (False, True)):
+            row = compare(folder, tile, image, scale, engine, background=background)
+            name = f"{engine}, {'own backgrounds' if background else 'no background subtracted'}"
             rows[name] = row
             print(f"   {name}: {row['sources']} isolated sources")
             for kind, label in (("kron", "Kron / FLUX_AUTO"), ("aperture", "3 arcsec aperture / FLUX_APER")):
@@ -110,10 +114,11 @@ def main() -> None:
                 )
             trend = ", ".join(f"{part['median']:.4f}" for part in row["kron_by_flux"])
             print(f"      Kron by thirds of flux, faint to bright: {trend}")
-    off = rows["no background subtracted"]
-    for kind, limit in (("kron", 0.01), ("aperture", 0.001)):
-        difference = abs(off[kind]["median"] - 1)
-        verdicts.append(verdict(f"{kind} median difference", difference, f"<= {limit}", difference <= limit))
+    for engine, (kind, limit) in product(("threshold", "network"), (("kron", 0.01), ("aperture", 0.001))):
+        difference = abs(rows[f"{engine}, no background subtracted"][kind]["median"] - 1)
+        verdicts.append(
+            verdict(f"{engine}: {kind} median difference", difference, f"<= {limit}", difference <= limit)
+        )
     save("photometry_agreement", {**about, "rows": rows, "verdicts": verdicts}, quick=args.quick)
 
 

@@ -149,14 +149,14 @@ def main() -> None:
         config = folder / "deep.toml"
         config.write_text("[detect]\nmin_snr = 3.0\nthreshold = 1.8\n")
         for name, command in (
-            ("imcat, default settings", ()),
-            ("imcat, deep list cut", ("--config", str(config))),
+            ("imcat, threshold", ("--detector", "threshold")),
+            ("imcat, threshold, deep list cut", ("--detector", "threshold", "--config", str(config))),
             ("imcat, network", ("--detector", "network")),
         ):
             network = "network" in command
             if network and not weights_folder().joinpath("detection.safetensors").is_file():
                 continue
-            catalogue = imcat_catalogue(folder, [tile], "--min-score", "0", *command)
+            catalogue = imcat_catalogue(folder, [tile], "--min-score", "0", "--no-classify", *command)
             rank = "detection_score" if network else "detection_snr"
             columns = (np.asarray(catalogue[key], dtype=np.float64) for key in ("x", "y", rank))
             rows[name] = judge(*columns)

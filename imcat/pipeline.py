@@ -487,12 +487,12 @@ def _with_models(
     reference = tile.band_names.index(tile.reference)
     columns = columns | model_columns(fitted.models, tile.band_names, reference)
     good, source = model_offsets(fitted.models, reference)
-    # A faint source's place, from all bands, is better than a fit to the reference band.
+    # A faint source's place, from all bands, is better than a fit to the reference band; the network's is its own.
     variance = [
         np.trace(c, axis1=1, axis2=2) for c in (fitted.models.position_covariance, measured.covariance)
     ]
     with np.errstate(invalid="ignore"):
-        good &= ~np.isfinite(variance[1]) | (variance[0] <= variance[1])
+        good &= ~np.isfinite(variance[1]) | ((variance[0] <= variance[1]) & ~measured.detected)
     _, _, jacobian = pixel_to_sky(tile.reference_exposure.wcs, measured.x, measured.y)
     offset = np.stack([fitted.models.xi, fitted.models.eta], axis=1)
     step = np.einsum("nij,nj->ni", np.linalg.inv(jacobian), np.where(good[:, None], offset, 0.0))
