@@ -89,7 +89,7 @@ def main() -> None:
                 beit=options.beit,
             ),
             "stamps": lambda: star_galaxy_stamps(quick=quick),
-            "lenses": lambda: lens_search({"sdss": 4 * images // 5, "csst": images // 5}),
+            "lenses": lambda: lens_search({"sdss": 4 * images // 5, "csst": images // 5}, options.samples),
             "speed": lambda: _speed(vision_speed(trained, test("sdss"))),
         }
         for part in parts:

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from common import verdict
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from imcat.catalogue.files import atomic_path
 from imcat.classify.network import measured
 from imcat.classify.photometry import table_photometry
 from imcat.classify.predict import lens_binning, look
@@ -50,11 +52,26 @@ def sky(survey: str, binning: int) -> SampleSettings:
     )  # fmt: skip
 
 
-def _score(job: tuple[str, int]) -> dict[str, Array]:
+def _score(job: tuple[str, int, Path | None]) -> dict[str, Array]:
+    """Scores and truth of one tile, kept in a file so that a run that was stopped goes on."""
+    survey, index, folder = job
     if not _kept:
         torch.set_num_threads(1)
         _kept.update(models=Models.load(), trained=load_classifier())
-    survey, index = job
+    weights = _kept["trained"].card["sha256"][:8]
+    path = None if folder is None else folder / f"lenses-{survey}-{SEED}-{weights}-{index:04d}.npz"
+    if path is not None and path.is_file():
+        with np.load(path) as file:
+            return dict(file)
+    told = _score_tile(survey, index)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, **told)
+    return told
+
+
+def _score_tile(survey: str, index: int) -> dict[str, Array]:
     trained: TrainedClassifier = _kept["trained"]
     settings = sky(survey, lens_binning(trained.size, _PIXEL[survey]))
     parts = []
@@ -70,12 +87,12 @@ def _score(job: tuple[str, int]) -> dict[str, Array]:
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
-def scores(survey: str, images: int) -> Iterator[dict[str, Array]]:
-    """Scores and truth, tile by tile."""
+def scores(survey: str, images: int, folder: Path | None) -> Iterator[dict[str, Array]]:
+    """Scores and truth, tile by tile; those that the folder holds are not made again."""
     width, height = (n * _PIXEL[survey] // _SPACING[survey] for n in _SIZE[survey])
     tiles = int(-(-images // (_LIKELY * width * height)))
     with ProcessPoolExecutor(2, mp_context=get_context("forkserver"), initializer=follow_parent) as pool:
-        yield from pool.map(_score, [(survey, k) for k in range(tiles)])
+        yield from pool.map(_score, [(survey, k, folder) for k in range(tiles)])
 
 
 def auroc(score: Array, positive: Array) -> float:
@@ -84,11 +101,11 @@ def auroc(score: Array, positive: Array) -> float:
     return float((rankdata(score)[positive].sum() - n * (n + 1) / 2) / (n * m)) if n and m else float("nan")
 
 
-def lens_search(images: dict[str, int]) -> dict[str, Any]:
+def lens_search(images: dict[str, int], folder: Path | None = None) -> dict[str, Any]:
     """AUROC, TPR0, TPR10, by Einstein radius and S/N of the arcs."""
     out: dict[str, Any] = {"verdicts": []}
     for survey, number in images.items():
-        parts = list(scores(survey, number))
+        parts = list(scores(survey, number, folder))
         all_of = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
         lens = all_of["is_lens"].astype(bool)
         other = np.sort(all_of["score"][~lens])
