@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -51,6 +52,19 @@ def worker_pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn"), initializer=_begin)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """While this holds, torch works with one thread, as in the processes of a pool."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _begin() -> None:
     import torch
 
@@ -91,9 +105,13 @@ def simulate_samples(
     """
     jobs = sample_jobs(recipe, folder, count, seed, varied=varied, augmented=augmented)
     missing = [job for job in jobs if not job[0].is_file()]
-    if missing:
+    if min(workers, len(missing)) > 1:
         with single_threads(), worker_pool(min(workers, len(missing))) as pool:
             list(pool.map(simulate_pack, missing))
+    else:  # a process of its own would take longer to begin than a few samples take
+        with _one_thread():
+            for job in missing:
+                simulate_pack(job)
     return [job[0] for job in jobs]
 
 
