@@ -95,12 +95,15 @@ def measure_sep(image: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     data = image - background.back()
     rms = background.globalrms
     found = sep.extract(data, 1.5, err=rms, minarea=5)
+    # sep refuses ellipses of its own that are a line, or whose angle is rounded beyond its bounds.
+    found = found[found["b"] > 0]
+    found["theta"] = np.clip(found["theta"], -np.pi / 2, np.pi / 2)
     x, y = found["x"], found["y"]
     size = np.hypot(found["a"], found["b"]) / np.sqrt(2)
     wx, wy, _ = sep.winpos(data, x, y, size)
     aperture, aperture_err, _ = sep.sum_circle(data, wx, wy, 1.5 / SCALE, err=rms)
     kron_radius, _ = sep.kron_radius(data, x, y, found["a"], found["b"], found["theta"], 6.0)
-    radius = np.maximum(2.5 * kron_radius, 3.5)
+    radius = np.fmax(2.5 * kron_radius, 3.5)  # where noise has no radius, the smallest
     kron, kron_err, _ = sep.sum_ellipse(
         data, wx, wy, found["a"], found["b"], found["theta"], radius, err=rms, subpix=5
     )

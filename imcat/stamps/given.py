@@ -110,9 +110,10 @@ def given_stamps(
     n, bands, side, _ = images.shape
     if middle is not None and not 0 < middle <= side:
         raise UsageError(f"the middle {middle} pixels of images of {side}; expected 1 to {side}")
-    # The frame that tells sky and noise is that of the whole image.
-    grid = size if middle is None else max(size, round(side * size / middle))
-    matrix, cut = _area_weights(side, grid), (grid - size) // 2
+    # The frame that tells sky and noise is that of the whole image. As many pixels are cut from either side.
+    cut = 0 if middle is None else round((side * size / middle - size) / 2)
+    grid = size + 2 * cut
+    matrix = _area_weights(side, grid)
     inner = (..., slice(cut, cut + size), slice(cut, cut + size))
     signal = np.zeros((n, bands, size, size), np.float32)
     valid = np.zeros((n, bands, size, size), np.uint8)

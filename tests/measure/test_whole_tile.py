@@ -145,6 +145,12 @@ def test_faint_sources_keep_the_place_of_an_engine_that_knows_it(two_bands) -> N
     np.testing.assert_allclose(mixed["ra_err"][faint], mixed["dec_err"][faint], rtol=1e-3)
     assert np.all(np.asarray(mixed["ra_err"])[faint] > 0)
     assert not np.any(np.asarray(mixed["flags"])[faint] & int(SourceFlag.CENTROID_FALLBACK))
+    # Fits, whose errors may be smaller, do not move them either.
+    config = Config().replace(measure={"centroid_snr": 60.0}, classify_sources=False)
+    fitted = process_tile(two_bands[0], config).catalogue
+    assert np.isfinite(np.asarray(fitted["r_psf_flux"])[faint]).mean() > 0.9
+    assert set(np.asarray(fitted["position_source"])[faint]) == {"detection"}
+    np.testing.assert_array_equal(fitted["x"][faint], mixed["x"][faint])
     # The threshold engine knows no errors of its own: light decides.
     threshold = process_tile(two_bands[0], Config(detector="threshold", fit_models=False)).catalogue
     assert set(threshold["position_source"]) == {"windowed"}
