@@ -8,7 +8,7 @@ the weights: the same bytes everywhere, whatever the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,32 +19,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imcat import __version__
-from imcat.align import GridMap, map_grids, transform_positions
+from imcat.align import transform_positions
 from imcat.catalogue import Catalogue
 from imcat.checks import compare_engines, inject_and_recover
 from imcat.classes import all_stamps, tile_classes
 from imcat.config import Config
-from imcat.detect import Detections, band_weights, measure_psf_fwhm
+from imcat.detect import Detections
 from imcat.engines import find_sources
 from imcat.errors import InputError
 from imcat.flags import PixelFlag, SourceFlag
-from imcat.measure import Layer, Measurements, measure_sources
+from imcat.measure import Measurements, measure_sources
 from imcat.measure.columns import source_columns
 from imcat.measure.forced import GivenShapes, forced_columns
 from imcat.measure.model_columns import model_columns, model_offsets
 from imcat.measure.model_stage import ModelSources, credible_size, model_sources
 from imcat.measure.models import ModelFits
-from imcat.measure.occupied import native_labels, occupied
+from imcat.measure.occupied import native_labels
 from imcat.measure.views import pixel_to_sky, sky_to_pixel
-from imcat.noise import NoiseModel, measure_covariance, measure_noise
+from imcat.prepared import (
+    PreparedExposure,
+    exposure_layers,
+    in_pool,
+    prepare_exposures,
+    reference_fwhm,
+    reference_pixel,
+    with_blank_sky,
+    with_registration,
+)
 from imcat.products import ImageProduct, make_images, tile_preview
-from imcat.psf import FWHM_PER_SIGMA
 from imcat.psf.exposure_psf import ExposurePsf, measure_exposure_psf
 from imcat.schema import Schema
 from imcat.stamps import Stamps, StampSettings
 from imcat.surveys.calibration import calibration_radius
 from imcat.surveys.extinction import band_extinction, ebv_from_maps
-from imcat.tile import Band, Exposure, Tile
+from imcat.tile import Tile
 from imcat.window import Window
 
 if TYPE_CHECKING:
@@ -85,18 +93,6 @@ class TileResult:
     preview: Preview | None = None
     injection: dict[str, Any] | None = None
     stamps: Stamps | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedExposure:
-    """An exposure with its noise, PSF width and place on the reference grid."""
-
-    band: Band
-    exposure: Exposure
-    noise: NoiseModel
-    grid: GridMap
-    fwhm: float  # arcsec
-    pixel: float  # arcsec
 
 
 def catalogue_tile(tile: Tile, config: Config, models: object = None) -> Catalogue:
@@ -146,9 +142,10 @@ def process_tile(
     tile = select_bands(tile, config.bands)
     warnings = [*tile.notes, *(note for _, exposure in tile.exposures() for note in exposure.notes)]
     with _pool(threads) as pool:
-        prepared = _prepare(tile, config, pool, warnings)
+        prepared = prepare_exposures(tile, config, pool, warnings)
         found = find_sources(tile, prepared, config, pool, warnings)
-        prepared = _with_blank_sky(tile, prepared, found, config, pool, warnings)
+        prepared = with_blank_sky(tile, prepared, found, config, pool, warnings)
+        tile, prepared = with_registration(tile, prepared, found, config, warnings)
         measured = _measure(tile, prepared, found, config, pool)
         fitted = _fit(tile, prepared, found, measured, config, pool, warnings) if config.fit_models else None
         shown = _preview(tile, prepared, found, config, pool, warnings) if preview else None
@@ -160,13 +157,13 @@ def process_tile(
     if inject:
         injection = inject_and_recover(
             tile, prepared, psfs, catalogue, inject, config.inject, _reddening(tile, config) or 0.0,
-            _reference_fwhm(tile, prepared), lambda changed: process_tile(changed, config, threads=threads).catalogue,
+            reference_fwhm(tile, prepared), lambda changed: process_tile(changed, config, threads=threads).catalogue,
         )  # fmt: skip
     cut = None
     if stamps is not None:
         place = np.asarray(catalogue["x"]), np.asarray(catalogue["y"])
         cut = all_stamps(
-            tile, _layers(tile, prepared, config), _reference_pixel(tile, prepared), *place, stamps
+            tile, exposure_layers(tile, prepared, config), reference_pixel(tile, prepared), *place, stamps
         )
     odd = shown.disagreement if shown is not None else None
     return TileResult(
@@ -215,15 +212,16 @@ def measure_positions(
     warnings = [*tile.notes, *(note for _, exposure in tile.exposures() for note in exposure.notes)]
     reference = tile.reference_exposure
     with _pool(threads) as pool:
-        prepared = _prepare(tile, config, pool, warnings)
+        prepared = prepare_exposures(tile, config, pool, warnings)
         found = find_sources(tile, prepared, config, pool, warnings)
-        prepared = _with_blank_sky(tile, prepared, found, config, pool, warnings)
+        prepared = with_blank_sky(tile, prepared, found, config, pool, warnings)
+        tile, prepared = with_registration(tile, prepared, found, config, warnings)
         measured = _measure(tile, prepared, found, config, pool)
         psfs = _psfs(tile, prepared, found, measured, config, pool, warnings)
         x, y = sky_to_pixel(reference.wcs, ra, dec)
         near = _model_sources(tile, prepared, found, measured)
         columns = forced_columns(
-            _layers(tile, prepared, config),
+            exposure_layers(tile, prepared, config),
             psfs,
             reference,
             x,
@@ -272,54 +270,6 @@ def _pool(threads: int) -> Iterator[Executor | None]:
         yield pool
 
 
-def _map(function: Callable[[_T], _U], items: Iterable[_T], pool: Executor | None) -> list[_U]:
-    return list(pool.map(function, items) if pool is not None else map(function, items))
-
-
-def _prepare(
-    tile: Tile, config: Config, pool: Executor | None, warnings: list[str]
-) -> list[PreparedExposure]:
-    """Sky, noise, PSF width and grid of every exposure."""
-    pairs = list(tile.exposures())
-    reference = tile.reference_exposure
-
-    def measure(pair: tuple[Band, Exposure]) -> tuple[NoiseModel, float | None, float]:
-        exposure = pair[1]
-        # Few exposures: the strips of one share the threads. Many: each is one thread's work.
-        noise = measure_noise(exposure, config.noise, pool if len(pairs) == 1 else None)
-        width = None
-        if exposure.psf_fwhm is None:
-            width = measure_psf_fwhm(exposure, noise)
-        return noise, width, _pixel_scale(exposure)
-
-    # A job that waits for strips must not sit on one of the threads that they need.
-    results = _map(measure, pairs, pool if len(pairs) > 1 else None)
-    prepared = []
-    for (band, exposure), (noise, width, pixel) in zip(pairs, results, strict=True):
-        fwhm = exposure.psf_fwhm if width is None else width * pixel
-        if fwhm is None:
-            fwhm = config.detect.fallback_fwhm * pixel
-            warnings.append(
-                f"{exposure.name}: too few stars to measure the PSF; a FWHM of {fwhm:.3g} arcsec is assumed"
-            )
-        grid = map_grids(reference.wcs, reference.shape, exposure.wcs, exposure.shape, config.align)
-        if not grid.identity and grid.overlap_fraction() == 0:
-            raise InputError(
-                "does not overlap the reference image on the sky",
-                path=exposure.name,
-                expected=f"a part of the field of {reference.name}",
-            )
-        prepared.append(PreparedExposure(band, exposure, noise, grid, fwhm, pixel))
-    return prepared
-
-
-def _pixel_scale(exposure: Exposure) -> float:
-    """Side of the middle pixel, arcsec."""
-    rows, columns = exposure.shape
-    _, _, jacobian = pixel_to_sky(exposure.wcs, np.array([columns / 2.0]), np.array([rows / 2.0]))
-    return float(np.sqrt(abs(np.linalg.det(jacobian[0]))))
-
-
 def _preview(
     tile: Tile,
     prepared: Sequence[PreparedExposure],
@@ -337,47 +287,12 @@ def _preview(
     try:
         odd = compare_engines(
             tile, prepared, found, lambda: find_sources(tile, prepared, asked, pool, []), (config.detector, other),
-            _reference_fwhm(tile, prepared),
+            reference_fwhm(tile, prepared),
         )  # fmt: skip
     except InputError as error:  # the catalogue does not need it
         warnings.append(f"the report lacks the comparison with the {other} engine: {error}")
         return shown
     return replace(shown, disagreement=odd)
-
-
-def _reference_fwhm(tile: Tile, prepared: Sequence[PreparedExposure]) -> float:
-    """FWHM of the reference exposure's PSF, its pixels."""
-    first = next(p for p in prepared if p.exposure is tile.reference_exposure)
-    return first.fwhm / first.pixel
-
-
-def _reference_pixel(tile: Tile, prepared: Sequence[PreparedExposure]) -> float:
-    """Size of a pixel of the reference exposure, arcsec."""
-    return next(p.pixel for p in prepared if p.exposure is tile.reference_exposure)
-
-
-def _with_blank_sky(
-    tile: Tile,
-    prepared: Sequence[PreparedExposure],
-    found: Detections,
-    config: Config,
-    pool: Executor | None,
-    warnings: list[str],
-) -> list[PreparedExposure]:
-    """Variance and covariance of every exposure, measured where no source is."""
-
-    def measure(p: PreparedExposure) -> PreparedExposure:
-        taken = partial(occupied, found.footprints, tile.reference_exposure, p.exposure)
-        return replace(p, noise=measure_covariance(p.exposure, p.noise, taken, config.noise))
-
-    done = _map(measure, prepared, pool)
-    for p in done:
-        if np.isfinite(p.noise.rms_ratio) and p.noise.variance_scale != 1.0:
-            warnings.append(
-                f"{p.exposure.name}: blank sky has {p.noise.rms_ratio:.3f} times the given rms; "
-                "the variance was rescaled"
-            )
-    return done
 
 
 def _measure(
@@ -387,17 +302,8 @@ def _measure(
     config: Config,
     pool: Executor | None,
 ) -> Measurements:
-    layers = _layers(tile, prepared, config)
+    layers = exposure_layers(tile, prepared, config)
     return measure_sources(layers, tile.reference_exposure, found, config.measure, pool)
-
-
-def _layers(tile: Tile, prepared: Sequence[PreparedExposure], config: Config) -> list[Layer]:
-    """The exposures as measurements want them."""
-    weights = band_weights({band.name: band.wavelength for band in tile.bands}, config.detect)
-    return [
-        Layer(p.band.name, p.exposure, p.noise, p.grid, p.fwhm / FWHM_PER_SIGMA, weights[p.band.name])
-        for p in prepared
-    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -420,7 +326,7 @@ def _fit(
     """The PSF of every exposure, then point sources and galaxies."""
     psfs = _psfs(tile, prepared, found, measured, config, pool, warnings)
     sources = _model_sources(tile, prepared, found, measured)
-    layers = _layers(tile, prepared, config)
+    layers = exposure_layers(tile, prepared, config)
     models = model_sources(layers, psfs, tile.reference_exposure, sources, config.models, pool)
     return Fitted(psfs, models)
 
@@ -429,7 +335,7 @@ def _model_sources(
     tile: Tile, prepared: Sequence[PreparedExposure], found: Detections, measured: Measurements
 ) -> ModelSources:
     """First guesses of the fits. Where a centroid failed, its place is the detection's."""
-    size = credible_size(measured.half_light, found.area, _reference_pixel(tile, prepared))
+    size = credible_size(measured.half_light, found.area, reference_pixel(tile, prepared))
     return ModelSources(measured.x, measured.y, size, found.snr, found.parent)
 
 
@@ -447,7 +353,7 @@ def _psfs(
     first = next(k for k, p in enumerate(prepared) if p.exposure is tile.reference_exposure)
     of_reference = measure(None, prepared[first])
     others = [p for k, p in enumerate(prepared) if k != first]
-    psfs = _map(partial(measure, of_reference.locus), others, pool)
+    psfs = in_pool(partial(measure, of_reference.locus), others, pool)
     psfs.insert(first, of_reference)
     for p, psf in zip(prepared, psfs, strict=True):
         if psf.method == "assumed":
@@ -530,7 +436,7 @@ def _catalogue(
     if fitted is not None:
         columns = _with_models(tile, measured, fitted, columns)
     if config.classify_sources:
-        layers, pixel = _layers(tile, prepared, config), _reference_pixel(tile, prepared)
+        layers, pixel = exposure_layers(tile, prepared, config), reference_pixel(tile, prepared)
         columns = columns | tile_classes(tile, layers, pixel, columns, config, pool, warnings)
     first = {p.band.name: p for p in reversed(prepared)}
     meta: dict[str, Any] = {
@@ -546,6 +452,7 @@ def _catalogue(
         "variance_source": {name: first[name].exposure.variance_source for name in bands},
         "variance_ratio": {name: _rounded(first[name].noise.rms_ratio) for name in bands},
         "noise_correlation": {name: _rounded(first[name].noise.covariance.total) for name in bands},
+        "registration": {name: _registration(first[name]) for name in bands},
         "psf_fwhm": {name: _rounded(first[name].fwhm) for name in bands},
     }
     if fitted is not None:
@@ -554,6 +461,14 @@ def _catalogue(
         meta["psf_stars"] = {name: psfs[name].stars for name in bands}
         meta["psf_chi2"] = {name: _rounded(psfs[name].quality) for name in bands}
     return Catalogue.build(columns, Schema(bands, apertures), meta)
+
+
+def _registration(p: PreparedExposure) -> list[float | int]:
+    """Offset that was taken away in x and y of the exposure, error of a place, arcsec; number of sources."""
+    own = p.registration
+    if own is None:
+        return []
+    return [round(own.dx * p.pixel, 4), round(own.dy * p.pixel, 4), round(own.error, 4), own.sources]
 
 
 def _rounded(value: float) -> float | None:

@@ -1,6 +1,6 @@
 """Windows, and bands on a common grid."""
 
-from imcat.align.grid import GridMap, LocalAffine, local_affine, map_grids, transform_positions
+from imcat.align.grid import GridMap, LocalAffine, local_affine, map_grids, moved_wcs, transform_positions
 from imcat.align.settings import AlignSettings
 
 __all__ = [
@@ -9,5 +9,6 @@ __all__ = [
     "LocalAffine",
     "local_affine",
     "map_grids",
+    "moved_wcs",
     "transform_positions",
 ]

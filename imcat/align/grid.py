@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from astropy.wcs import Sip
 from numpy.typing import NDArray
 
 from imcat.align.settings import AlignSettings
 from imcat.window import Window
 
-__all__ = ["GridMap", "LocalAffine", "local_affine", "map_grids", "transform_positions"]
+__all__ = ["GridMap", "LocalAffine", "local_affine", "map_grids", "moved_wcs", "transform_positions"]
 
 Float64 = NDArray[np.float64]
 
@@ -41,6 +42,25 @@ def transform_positions(source: Any, target: Any, x: Float64, y: Float64) -> tup
         tx, ty = np.full(np.shape(ra), np.nan), np.full(np.shape(ra), np.nan)
         tx[ok], ty[ok] = target.wcs_world2pix(ra[ok], dec[ok], 0)
     return np.asarray(tx, dtype=float), np.asarray(ty, dtype=float)
+
+
+def moved_wcs(wcs: Any, dx: float, dy: float) -> Any:
+    """A copy of a WCS by which everything lies some pixels farther on.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        Celestial; distortions move along.
+    dx, dy : float
+        Pixels to add to all positions.
+    """
+    copied = wcs.deepcopy()
+    copied.wcs.crpix = [copied.wcs.crpix[0] + dx, copied.wcs.crpix[1] + dy]
+    if copied.sip is not None:
+        sip = copied.sip
+        copied.sip = Sip(sip.a, sip.b, sip.ap, sip.bp, copied.wcs.crpix)
+    copied.wcs.set()
+    return copied
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from imcat.measure.pixels import centroid_sums
 from imcat.measure.settings import MeasureSettings
 from imcat.measure.views import View
 
-__all__ = ["Centroids", "Motion", "find_motion", "windowed_centroids"]
+__all__ = ["Centroids", "Motion", "Shift", "exposure_shift", "find_motion", "windowed_centroids"]
 
 Float64 = NDArray[np.float64]
 
@@ -46,18 +46,28 @@ class Centroids:
 
 
 @dataclass(frozen=True, eq=False)
-class _Shift:
-    """One exposure's own opinion of where the sources are, relative to the common position."""
+class Shift:
+    """One exposure's own opinion of where the sources are, relative to the common position.
+
+    Attributes
+    ----------
+    dx, dy : float64 arrays [n]
+        Step, reference pixels.
+    covariance : float64 array [n, 2, 2]
+        Of the step.
+    snr : float64 array [n]
+        Signal-to-noise ratio under the weight; 0 where the exposure tells nothing.
+    """
 
     dx: Float64
     dy: Float64
-    covariance: Float64  # [n, 2, 2]
+    covariance: Float64
     snr: Float64
 
 
-def _exposure_shift(
+def exposure_shift(
     view: View, label: NDArray[np.int64], mode: int, dx: Float64, dy: Float64, settings: MeasureSettings
-) -> _Shift:
+) -> Shift:
     """Step towards the maximum of one exposure smoothed with a Gaussian, reference pixels.
 
     The Gaussian has the width of the PSF. The weighted first moment about a position is the
@@ -93,7 +103,7 @@ def _exposure_shift(
     covariance[:, 0, 1] = i[:, 0, 0] * i[:, 1, 0] * var_x + i[:, 0, 1] * i[:, 1, 1] * var_y
     covariance[:, 1, 0] = covariance[:, 0, 1]
     snr = np.where(np.isfinite(snr) & np.isfinite(rx + ry + var_x + var_y), snr, 0.0)
-    return _Shift(rx, ry, covariance, snr)
+    return Shift(rx, ry, covariance, snr)
 
 
 def windowed_centroids(
@@ -167,13 +177,14 @@ def _common_step(
     n = label.size
     step_x, step_y, total, noise = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros((n, 2, 2))
     for view, extra in zip(views, floor, strict=True):
-        shift = _exposure_shift(view, label, mode, dx, dy, settings)
+        shift = exposure_shift(view, label, mode, dx, dy, settings)
         spread = 0.5 * (shift.covariance[:, 0, 0] + shift.covariance[:, 1, 1]) + extra**2
         seen = shift.snr > _SEEN
         weight = np.where(seen, 1 / np.where(seen, spread, 1.0), 0.0)
         step_x += np.where(seen, weight * shift.dx, 0.0)
         step_y += np.where(seen, weight * shift.dy, 0.0)
-        noise += np.where(seen[:, None, None], weight[:, None, None] ** 2 * shift.covariance, 0.0)
+        own = shift.covariance + extra**2 * np.eye(2)
+        noise += np.where(seen[:, None, None], weight[:, None, None] ** 2 * own, 0.0)
         total += weight
     norm = np.where(total > 0, total, 1.0)
     return _Step(step_x / norm, step_y / norm, noise / norm[:, None, None] ** 2, total)
@@ -228,7 +239,7 @@ def find_motion(
     for k, (view, extra, _) in enumerate(timed):
         dx, dy = centroids.dx.copy(), centroids.dy.copy()
         for _ in range(3):  # converges by a factor of several a step, far shifts included
-            shift = _exposure_shift(view, label, mode, dx, dy, settings)
+            shift = exposure_shift(view, label, mode, dx, dy, settings)
             step = np.hypot(shift.dx, shift.dy)
             part = np.where(np.isfinite(step), 1 / np.maximum(step, 1.0), 0.0)
             dx, dy = dx + part * np.nan_to_num(shift.dx), dy + part * np.nan_to_num(shift.dy)

@@ -47,9 +47,12 @@ class MeasureSettings:
     centroid_snr : float
         Fainter sources, by the signal-to-noise ratio of their detection, keep the place that the network gives: their
         windowed centroids follow noise and neighbours.
+    registration_stars : int
+        Largest number of bright sources that tell how far each exposure's astrometry lies from the reference
+        exposure's, which is then corrected; 0 takes the files at their word.
     registration_error : float
-        Error of one band's astrometry relative to the reference band, arcsec; limits the
-        weight of the other bands in the position of a bright source.
+        Error of an exposure's astrometry relative to the reference exposure, arcsec, where too few bright sources
+        tell it; limits the weight of the exposure in the position of a bright source.
     motion_sigma : float
         Significance of a shift between bands above which a source carries the flag MOVING.
     motion_min_offset : float
@@ -72,7 +75,8 @@ class MeasureSettings:
     colour_scale: float = 1.5
     centroid_width: float = 1.0
     centroid_iterations: int = 10
-    centroid_snr: float = 20.0
+    centroid_snr: float = 10.0
+    registration_stars: int = 100
     registration_error: float = 0.1
     motion_sigma: float = 5.0
     motion_min_offset: float = 0.3
@@ -95,6 +99,7 @@ class MeasureSettings:
             ("centroid_width", 0.3 <= self.centroid_width <= 10, "0.3 to 10"),
             ("centroid_iterations", 1 <= self.centroid_iterations <= 100, "1 to 100"),
             ("centroid_snr", self.centroid_snr >= 0, "0 or more"),
+            ("registration_stars", self.registration_stars >= 0, "0 or more"),
             ("registration_error", self.registration_error >= 0, "0 or more"),
             ("motion_sigma", self.motion_sigma > 0, "a positive number"),
             ("motion_min_offset", self.motion_min_offset >= 0, "0 or more"),

@@ -169,7 +169,7 @@ def _measure_window(
     typical = float(np.median(arcsec)) if arcsec.size else 1.0
     ellipses = moment_ellipses(found.xx[index], found.yy[index], found.xy[index])
     room = 0.9 * settings.margin
-    floor = [0.0 if v.layer.exposure is reference else settings.registration_error / typical for v in views]
+    floor = [_registration_error(v.layer, reference, settings) / typical for v in views]
 
     limit = np.maximum(2.0, 2 * ellipses.a)
     centroids = windowed_centroids(views, label, mode, limit, floor, settings)
@@ -181,7 +181,18 @@ def _measure_window(
     dy = np.where(detected, 0.0, centroids.dy)
     kron = kron_radius(views, label, mode, dx, dy, ellipses, found.snr[index], room, settings)
     radius = half_light(views, label, mode, dx, dy, ellipses, kron.radius)
-    motion = _motion(views, label, mode, centroids, floor, typical, found.snr[index], settings)
+    # A galaxy's centre moves with colour, too: what makes a place precise must not make motions significant.
+    apart = [0.0 if v.layer.exposure is reference else settings.registration_error / typical for v in views]
+    motion = _motion(
+        views,
+        label,
+        mode,
+        centroids,
+        [max(pair) for pair in zip(floor, apart, strict=True)],
+        typical,
+        found.snr[index],
+        settings,
+    )
     x, y = x0 + dx, y0 + dy
     ra, dec, jacobian = pixel_to_sky(reference.wcs, x, y)
     own = np.where(np.isfinite(error), error, 0.0)[:, None, None] ** 2 * np.eye(2)
@@ -215,6 +226,13 @@ def _measure_window(
         motion_err=np.where(motion.moving, motion.offset_err, np.nan),
         flags=flags, flux=flux, variance=variance, band_flags=band_flags, exposures=exposures, survey=survey,
     )  # fmt: skip
+
+
+def _registration_error(layer: Layer, reference: Exposure, settings: MeasureSettings) -> float:
+    """Error of an exposure's astrometry relative to the reference exposure, arcsec."""
+    if layer.exposure is reference:
+        return 0.0
+    return settings.registration_error if layer.registration_error is None else layer.registration_error
 
 
 #: A source that is seen well enough in three bands has at least this signal-to-noise ratio.

@@ -39,6 +39,8 @@ class Layer:
         Standard deviation of the Gaussian that matches the PSF, arcsec.
     weight : float
         Weight of its band where bands are summed (positions, Kron radius).
+    registration_error : float, optional
+        Error of its astrometry relative to the reference exposure, arcsec, where it was measured.
     """
 
     band: str
@@ -47,6 +49,7 @@ class Layer:
     grid: GridMap
     psf_sigma: float
     weight: float
+    registration_error: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_pixel
 from numpy.typing import NDArray
 
-from imcat.align import AlignSettings, local_affine, map_grids, transform_positions
+from imcat.align import AlignSettings, local_affine, map_grids, moved_wcs, transform_positions
 from imcat.errors import ConfigError
 from imcat.window import Window, tile_windows
 
@@ -180,3 +180,13 @@ def test_an_image_between_the_nodes_overlaps(shape: tuple[int, int]) -> None:
 def test_impossible_spacing_is_named(spacing: int) -> None:
     with pytest.raises(ConfigError, match=f"align.node_spacing is {spacing}; expected 4 to 1024"):
         AlignSettings(node_spacing=spacing)
+
+
+@pytest.mark.parametrize("wcs", [ROTATED, _wcs((120.0, 190.0), angle=40.0, distorted=True)])
+def test_a_moved_wcs_puts_everything_some_pixels_farther_on(wcs: WCS) -> None:
+    x, y = _positions(50)
+    before = transform_positions(wcs, REFERENCE, x, y)
+    moved = moved_wcs(wcs, 0.4, -0.25)
+    np.testing.assert_allclose(transform_positions(moved, REFERENCE, x + 0.4, y - 0.25), before, atol=1e-6)
+    np.testing.assert_allclose(transform_positions(REFERENCE, moved, *before), [x + 0.4, y - 0.25], atol=1e-5)
+    np.testing.assert_allclose(transform_positions(wcs, REFERENCE, x, y), before, atol=0)

@@ -131,7 +131,7 @@ def test_sources_colours_and_positions_are_found(two_bands) -> None:
 def test_faint_sources_keep_the_place_of_an_engine_that_knows_it(two_bands) -> None:
     places = {}
     for snr in (0.0, 60.0):
-        config = Config().replace(measure={"centroid_snr": snr, "registration_error": 0.0}, fit_models=False)
+        config = Config().replace(measure={"centroid_snr": snr}, fit_models=False)
         places[snr] = process_tile(two_bands[0], config).catalogue
     light, mixed = places[0.0], places[60.0]
     np.testing.assert_array_equal(light["source_id"], mixed["source_id"])
@@ -154,6 +154,60 @@ def test_faint_sources_keep_the_place_of_an_engine_that_knows_it(two_bands) -> N
     # The threshold engine knows no errors of its own: light decides.
     threshold = process_tile(two_bands[0], Config(detector="threshold", fit_models=False)).catalogue
     assert set(threshold["position_source"]) == {"windowed"}
+
+
+def _misplaced(
+    number: float, offset: tuple[float, float], seed: int = 3
+) -> tuple[Tile, np.ndarray, np.ndarray, np.ndarray]:
+    """A tile whose second band lies, in pixels of its own, elsewhere than its file says."""
+    rng = np.random.default_rng(seed)
+    x, y, flux = _population(rng)
+    some = np.arange(x.size) < number
+    x, y, flux = x[some], y[some], np.maximum(flux[some], 6000)
+    wcs = {"g": _wcs(2.3, -1.6, 0.3), "r": _wcs()}
+    gx, gy = wcs["g"].all_world2pix(*wcs["r"].all_pix2world(x, y, 0), 0)
+    inside = (gx > 20) & (gx < SHAPE[1] - 20) & (gy > 20) & (gy < SHAPE[0] - 20)
+    image = _draw(gx[inside] + offset[0], gy[inside] + offset[1], 4 * flux[inside])
+    images = {"g": _noisy(rng, image), "r": _noisy(rng, _draw(x, y, flux))}
+    return _tile(images, wcs), x, y, flux
+
+
+def test_an_offset_between_bands_is_measured_and_taken_away() -> None:
+    tile, x, y, flux = _misplaced(np.inf, (0.35, -0.2))
+    quick = Config().replace(fit_models=False, classify_sources=False)
+    median, pull = {}, {}
+    for stars in (0, 100):
+        found = process_tile(
+            tile, quick.replace(measure={"registration_stars": stars, "registration_error": 0.02})
+        ).catalogue
+        pair = match_xy(x, y, found["x"], found["y"], 1.0)
+        away = np.stack([found["x"][pair.second] - x[pair.first], found["y"][pair.second] - y[pair.first]])
+        median[stars] = float(np.median(np.hypot(*away)))
+        pull[stars] = float(np.std(away[0] * PIXEL / found["ra_err"][pair.second]))
+        if stars:
+            dx, dy, error, number = found.meta["registration"]["g"]
+            assert (dx, dy) == pytest.approx((0.35 * PIXEL, -0.2 * PIXEL), abs=0.01)
+            assert error < 0.01
+            assert 50 < number <= 100
+            assert found.meta["registration"]["r"] == [0.0, 0.0, 0.0, 0]
+            # g, four times as bright, tells most of the place; and apertures sit on the light.
+            ratio = found["g_color_flux"][pair.second] / found["r_color_flux"][pair.second]
+            seen = found["g_color_flux"][pair.second] > 1e3
+            assert np.nanmedian(ratio[seen]) == pytest.approx(4.0, abs=0.03)
+    assert median[100] < 0.3 * median[0]
+    assert 0.8 < pull[100] < 1.2
+
+
+def test_few_sources_leave_the_astrometry_of_files_alone() -> None:
+    tile, *_ = _misplaced(8, (0.35, -0.2))
+    found = process_tile(tile, Config(fit_models=False, classify_sources=False)).catalogue
+    assert found.meta["registration"]["g"] == [0.0, 0.0, 0.1, 0]
+
+
+def test_bands_that_lie_far_apart_are_warned_of() -> None:
+    tile, *_ = _misplaced(np.inf, (2.2, 0.0))
+    result = process_tile(tile, Config(fit_models=False, classify_sources=False, detector="threshold"))
+    assert any("its astrometry lies 0.88 arcsec from that of r" in warning for warning in result.warnings)
 
 
 @pytest.mark.parametrize(("smooth", "low", "high"), [(0.0, 0.92, 1.08), (0.8, 0.9, 1.1)])
