@@ -158,7 +158,7 @@ def test_faint_sources_keep_the_place_of_an_engine_that_knows_it(two_bands) -> N
 
 def _misplaced(
     number: float, offset: tuple[float, float], seed: int = 3
-) -> tuple[Tile, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Tile, np.ndarray, np.ndarray]:
     """A tile whose second band lies, in pixels of its own, elsewhere than its file says."""
     rng = np.random.default_rng(seed)
     x, y, flux = _population(rng)
@@ -169,11 +169,11 @@ def _misplaced(
     inside = (gx > 20) & (gx < SHAPE[1] - 20) & (gy > 20) & (gy < SHAPE[0] - 20)
     image = _draw(gx[inside] + offset[0], gy[inside] + offset[1], 4 * flux[inside])
     images = {"g": _noisy(rng, image), "r": _noisy(rng, _draw(x, y, flux))}
-    return _tile(images, wcs), x, y, flux
+    return _tile(images, wcs), x, y
 
 
 def test_an_offset_between_bands_is_measured_and_taken_away() -> None:
-    tile, x, y, flux = _misplaced(np.inf, (0.35, -0.2))
+    tile, x, y = _misplaced(np.inf, (0.35, -0.2))
     quick = Config().replace(fit_models=False, classify_sources=False)
     median, pull = {}, {}
     for stars in (0, 100):
@@ -199,13 +199,13 @@ def test_an_offset_between_bands_is_measured_and_taken_away() -> None:
 
 
 def test_few_sources_leave_the_astrometry_of_files_alone() -> None:
-    tile, *_ = _misplaced(8, (0.35, -0.2))
+    tile, _, _ = _misplaced(8, (0.35, -0.2))
     found = process_tile(tile, Config(fit_models=False, classify_sources=False)).catalogue
     assert found.meta["registration"]["g"] == [0.0, 0.0, 0.1, 0]
 
 
 def test_bands_that_lie_far_apart_are_warned_of() -> None:
-    tile, *_ = _misplaced(np.inf, (2.2, 0.0))
+    tile, _, _ = _misplaced(np.inf, (2.2, 0.0))
     result = process_tile(tile, Config(fit_models=False, classify_sources=False, detector="threshold"))
     assert any("its astrometry lies 0.88 arcsec from that of r" in warning for warning in result.warnings)
 
