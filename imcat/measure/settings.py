@@ -75,7 +75,7 @@ class MeasureSettings:
     colour_scale: float = 1.5
     centroid_width: float = 1.0
     centroid_iterations: int = 10
-    centroid_snr: float = 10.0
+    centroid_snr: float = 14.0
     registration_stars: int = 100
     registration_error: float = 0.1
     motion_sigma: float = 5.0
