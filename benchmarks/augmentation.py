@@ -14,7 +14,7 @@ from typing import Any
 
 from augmentation_quality import galaxies, skies
 from augmentation_use import LABELS, SEEDS, classes, detector, morphology, verdicts
-from common import RESULTS, arguments, print_header, save, scratch
+from common import RESULTS, arguments, print_header, save, scratch, write_aside
 
 from imcat.registry import weights_folder
 
@@ -78,9 +78,7 @@ def write_cards(found: dict[str, Any]) -> None:
         path = weights_folder() / f"{name}.toml"
         head = path.read_text(encoding="utf-8").split("\n[metrics]")[0].rstrip()
         lines = [f"{json.dumps(key)} = {value:.5g}" for key, value in values.items()]
-        aside = path.with_suffix(".part")
-        aside.write_text("\n".join([head, "", "[metrics]", *lines, ""]), encoding="utf-8")
-        aside.replace(path)
+        write_aside(path, "\n".join([head, "", "[metrics]", *lines, ""]))
 
 
 def _kept(quick: bool) -> dict[str, Any]:

@@ -47,7 +47,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--samples", type=Path, help="folder that keeps simulated samples from run to run")
     parser.add_argument("--images", type=int, help="of lenses and look-alikes, a fifth of them CSST-like")
-    parser.add_argument("--beit", help="folder with the backbone of weights/recipes/beit.toml, to compare")
 
 
 def main() -> None:
@@ -85,8 +84,8 @@ def main() -> None:
                     samples, "sdss", few or 10, _TRAINED_ON["sdss"]
                 ),  # 3000 galaxies that show a morphology
                 like_training(samples, "sdss", few or 3, _TEST["sdss"]),
+                options.samples,
                 quick=quick,
-                beit=options.beit,
             ),
             "stamps": lambda: star_galaxy_stamps(quick=quick),
             "lenses": lambda: lens_search({"sdss": 4 * images // 5, "csst": images // 5}, options.samples),

@@ -1,15 +1,20 @@
-"""What pre-training is worth: few labels, simulated and real, with the backbone's weights and from nothing."""
+"""What pre-training is worth: few labels, simulated and real, with the backbone's weights and from nothing.
+
+Labels are drawn in equal numbers of every class, and accuracy is the mean over the classes of the share that is right: of
+galaxies as they come most are smooth, and a network that learned nothing would be right about those.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import data_dir, verdict
+from common import data_dir, verdict, write_aside
 from numpy.typing import NDArray
 from torch import nn
 
@@ -67,9 +72,9 @@ def spiral_task(size: int) -> Task:
     path = data_dir() / "stamps" / "gz2_spiral_or_not.npz"
     images = read_images(path, "rgb", 3)
     label = read_arrays(path)["is_spiral"].astype(np.int64)
-    given = Labelled(
-        stamp_tensors(given_stamps(images, (7480.0, 6166.0, 4686.0), 0.396, size)), torch.from_numpy(label)
-    )
+    # The middle in its own pixels: resampled to coarser ones, spiral arms go.
+    stamps = given_stamps(images, (7480.0, 6166.0, 4686.0), 0.396, size, middle=size)
+    given = Labelled(stamp_tensors(stamps), torch.from_numpy(label))
     rows, test = split_objects(label, None, 0.2, 7)
     return Task("gz2_spiral_or_not", given.take(rows), given.take(test), 2)
 
@@ -85,7 +90,19 @@ def accuracy(network: OwnHead, task: Task, rows: Array, recipe: FineTuneRecipe) 
     tuned = fine_tune(network, own.take(first), own.take(held), recipe)
     with torch.no_grad():
         said = all_logits(tuned.network, task.test, _CPU).argmax(1)
-    return float((said == task.test.label).float().mean())
+    right = (said == task.test.label).float()
+    return float(np.mean([float(right[task.test.label == k].mean()) for k in task.test.label.unique()]))
+
+
+def drawn(label: Array, number: int, seed: int) -> Array:
+    """Rows of every class in equal numbers; where a class has too few, others have more."""
+    order = np.random.default_rng(seed).permutation(len(label))
+    # The first of every class come before the second of any.
+    turn = np.zeros(len(label), np.int64)
+    for k in np.unique(label):
+        own = label[order] == k
+        turn[own] = np.arange(own.sum())
+    return np.asarray(order[np.argsort(turn, kind="stable")][:number])
 
 
 def _splittable(own: Labelled) -> bool:
@@ -107,25 +124,50 @@ def fresh(start: Vit | None, settings: Any, classes: int, seed: int) -> OwnHead:
     return network
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Results in a file, so that a benchmark that was stopped goes on where it was."""
+
+    path: Path | None
+
+    def get(self, name: str, make: Callable[[], float]) -> float:
+        """The one of that name, computed where it is not there yet."""
+        known = json.loads(self.path.read_text()) if self.path is not None and self.path.exists() else {}
+        if name not in known:
+            known[name] = make()
+            if self.path is not None:
+                write_aside(self.path, json.dumps(known, indent=1))
+        return float(known[name])
+
+
 def efficiency(
-    task: Task, numbers: Sequence[int], starts: dict[str, Vit | None], seeds: int, first: int = 0
+    task: Task,
+    numbers: Sequence[int],
+    starts: dict[str, Vit | None],
+    seeds: int,
+    first: int = 0,
+    kept: Kept | None = None,
 ) -> dict[str, Any]:
-    """Accuracy by number of labels, from each start; seeds are `first` and those that follow."""
+    """Balanced accuracy by number of labels, from each start; seeds are `first` and those that follow."""
+    kept = kept or Kept(None)
     found: dict[str, Any] = {"test": len(task.test)}
     settings = next(s for s in starts.values() if s is not None).settings
     for number in numbers:
         scores: dict[str, list[float]] = {name: [] for name in starts}
         for seed in range(first, first + seeds):
-            rows = np.random.default_rng(seed).permutation(len(task.rows))[:number]
+            rows = drawn(task.rows.label.numpy(), number, seed)
             each = max(1, round(0.85 * number) // _BATCH)
             epochs = max(1, round(STEPS[number] / each))
             recipe = FineTuneRecipe(
                 epochs=epochs, patience=epochs, batch=_BATCH, seed=seed, class_weights=False
             )
             for name, start in starts.items():
-                network = fresh(start, settings, task.classes, seed)
                 own = recipe if start is not None else replace(recipe, body_rate=1.0)
-                scores[name].append(accuracy(network, task, rows, own))
+
+                def score(start: Vit | None = start, rows: Array = rows, own: FineTuneRecipe = own) -> float:
+                    return accuracy(fresh(start, settings, task.classes, own.seed), task, rows, own)
+
+                scores[name].append(kept.get(f"{task.name} {number} {seed} {name}", score))
         found[str(number)] = {
             name: {
                 "mean": float(np.mean(v)),
@@ -140,22 +182,19 @@ def efficiency(
 
 
 def few_labels(
-    training: LabelledSet, test: LabelledSet, *, quick: bool, beit: str | None = None
+    training: LabelledSet, test: LabelledSet, folder: Path | None, *, quick: bool
 ) -> dict[str, Any]:
-    """Both tasks, with what was aimed at."""
+    """Both tasks, with what was aimed at; `folder` keeps single results from run to run."""
     backbone = load_backbone()
     assert isinstance(backbone, Vit)
     starts: dict[str, Vit | None] = {"pre-trained": backbone, "from nothing": None}
-    if beit is not None:
-        other = load_backbone("beit", beit)
-        assert isinstance(other, Vit)
-        starts["beit"] = other
     seeds = 1 if quick else SEEDS
+    kept = Kept(None if folder is None else folder / "labels.json")
     out: dict[str, Any] = {}
     tasks = [(morphology_task(training, test), SIMULATED), (spiral_task(backbone.settings.size), REAL)]
     verdicts = []
     for task, numbers in tasks:
-        found = efficiency(task, numbers, starts, seeds)
+        found = efficiency(task, numbers, starts, seeds, kept=kept)
         gain = {
             n: 100 * (found[str(n)]["pre-trained"]["mean"] - found[str(n)]["from nothing"]["mean"])
             for n in numbers

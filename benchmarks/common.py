@@ -221,6 +221,13 @@ def verdict(what: str, value: float, target: str, reached: bool) -> dict[str, An
     return {"what": what, "value": value, "target": target, "reached": bool(reached)}
 
 
+def write_aside(path: Path, text: str) -> None:
+    """Write a text file whole, or leave the old one."""
+    aside = path.with_suffix(".part")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
 def save(name: str, result: Mapping[str, Any], *, quick: bool) -> None:
     """Append a result to benchmarks/results/NAME.json, the newest last."""
     RESULTS.mkdir(exist_ok=True)
@@ -228,9 +235,7 @@ def save(name: str, result: Mapping[str, Any], *, quick: bool) -> None:
     history = json.loads(path.read_text()) if path.is_file() else []
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     history.append({"time": stamp, "quick": quick, **result})
-    aside = path.with_suffix(".part")
-    aside.write_text(json.dumps(history, indent=1, default=_plain) + "\n")
-    aside.replace(path)
+    write_aside(path, json.dumps(history, indent=1, default=_plain) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -23,7 +23,17 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from common import arguments, data_dir, print_header, save, scratch, sextractor, verdict, write_generic_tile
+from common import (
+    arguments,
+    data_dir,
+    print_header,
+    save,
+    scratch,
+    sextractor,
+    verdict,
+    write_aside,
+    write_generic_tile,
+)
 from detection_figures import main as draw_newest
 from detection_real import real_fields
 from detection_tools import (
@@ -438,9 +448,7 @@ def write_card(done: Sequence[dict[str, Any]]) -> None:
     path = weights_folder() / "detection.toml"
     text = path.read_text(encoding="utf-8").split("\n[metrics]")[0].rstrip()
     lines = [f"{json.dumps(one['what'], ensure_ascii=False)} = {float(one['value']):.5g}" for one in done]
-    aside = path.with_suffix(".part")
-    aside.write_text("\n".join([text, "", "[metrics]", *lines, ""]), encoding="utf-8")
-    aside.replace(path)
+    write_aside(path, "\n".join([text, "", "[metrics]", *lines, ""]))
 
 
 def verdicts(result: dict[str, Any]) -> list[dict[str, Any]]:
