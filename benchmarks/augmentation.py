@@ -14,7 +14,7 @@ from typing import Any
 
 from augmentation_quality import galaxies, skies
 from augmentation_use import LABELS, SEEDS, classes, detector, morphology, verdicts
-from common import RESULTS, arguments, print_header, save, scratch, write_aside
+from common import arguments, newest, print_header, save, scratch, write_aside
 
 from imcat.registry import weights_folder
 
@@ -83,11 +83,7 @@ def write_cards(found: dict[str, Any]) -> None:
 
 def _kept(quick: bool) -> dict[str, Any]:
     """Results of parts that an earlier run of the same kind measured."""
-    path = RESULTS / "augmentation.json"
-    if not path.is_file():
-        return {}
-    earlier = [r for r in json.loads(path.read_text()) if r["quick"] == quick]
-    return {k: v for k, v in earlier[-1].items() if k in PARTS} if earlier else {}
+    return {k: v for k, v in newest("augmentation", quick=quick).items() if k in PARTS}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from classification_simulated import (
     vision_speed,
 )
 from classification_tables import real_tables
-from common import RESULTS, arguments, print_header, save, scratch, verdict
+from common import arguments, newest, print_header, save, scratch, verdict
 
 from imcat.classify.trained import load_classifier
 
@@ -118,11 +117,7 @@ def _speed(rate: float) -> dict[str, Any]:
 
 def _kept(quick: bool) -> dict[str, Any]:
     """Results of parts that an earlier run of the same kind measured."""
-    path = RESULTS / "classification.json"
-    if not path.is_file():
-        return {}
-    earlier = [r for r in json.loads(path.read_text()) if r["quick"] == quick]
-    return {k: v for k, v in earlier[-1].items() if k in PARTS} if earlier else {}
+    return {k: v for k, v in newest("classification", quick=quick).items() if k in PARTS}
 
 
 if __name__ == "__main__":

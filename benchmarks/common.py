@@ -221,6 +221,13 @@ def verdict(what: str, value: float, target: str, reached: bool) -> dict[str, An
     return {"what": what, "value": value, "target": target, "reached": bool(reached)}
 
 
+def newest(name: str, *, quick: bool) -> dict[str, Any]:
+    """The newest result of that kind, whose parts stand until they are measured again; empty where there is none."""
+    path = RESULTS / f"{name}.json"
+    earlier = [r for r in json.loads(path.read_text()) if r["quick"] == quick] if path.is_file() else []
+    return {k: v for k, v in earlier[-1].items() if k not in ("time", "quick")} if earlier else {}
+
+
 def write_aside(path: Path, text: str) -> None:
     """Write a text file whole, or leave the old one."""
     aside = path.with_suffix(".part")

@@ -26,6 +26,7 @@ from astropy.io import fits
 from common import (
     arguments,
     data_dir,
+    newest,
     print_header,
     save,
     scratch,
@@ -412,6 +413,7 @@ PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
     "pairs": lambda quick: {"pairs": pairs(quick)},
     "independent csst": independent_csst,
 }
+_SPEED = "speed"  # needs the machine for itself: last, and in this process
 
 
 def run_part(name: str, quick: bool) -> tuple[dict[str, Any], str]:
@@ -423,21 +425,27 @@ def run_part(name: str, quick: bool) -> tuple[dict[str, Any], str]:
 
 def _workers(parser: ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=2, help="parts that run side by side (2)")
+    every = ",".join([*PARTS, _SPEED])
+    parser.add_argument(
+        "--parts", default=every, help=f"some of {every}; others stay as they were measured before"
+    )
 
 
 def main() -> None:
     args = arguments(__doc__ or "", _workers)
     about = print_header("Detection: network, threshold engine, SExtractor", ["source-extractor"])
-    result: dict[str, Any] = {"edges": {"sdss": SDSS_EDGES, "csst": CSST_EDGES}}
+    result = newest("detection", quick=args.quick) | {"edges": {"sdss": SDSS_EDGES, "csst": CSST_EDGES}}
+    asked = args.parts.split(",")
     with single_threads(), worker_pool(args.workers) as pool:
-        for part, told in pool.map(run_part, PARTS, itertools.repeat(args.quick)):
+        for part, told in pool.map(run_part, [p for p in asked if p != _SPEED], itertools.repeat(args.quick)):
             print(told, end="", flush=True)
             result |= part
     print()
-    with scratch() as folder:
-        result["speed"] = speed(sdss_tile(folder), args.quick)
+    if _SPEED in asked:
+        with scratch() as folder:
+            result["speed"] = speed(sdss_tile(folder), args.quick)
     result["verdicts"] = verdicts(result)
-    save("detection", {**about, **result}, quick=args.quick)
+    save("detection", {**result, **about}, quick=args.quick)
     if not args.quick:
         draw_newest()
         write_card(result["verdicts"])
