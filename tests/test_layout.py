@@ -22,7 +22,7 @@ ROOT = Path(imcat.__file__).parents[1]
 ROOMS = (
     "errors", "flags", "schema", "window", "processes", "registry", "catalogue", "psf", "tile", "surveys", "align", "noise",
     "render", "detect", "measure", "simulate", "stamps", "backbones", "classify", "evaluate", "augment",
-    "config", "products", "engines", "checks", "classes", "pipeline", "train", "scale", "inspect", "cli",
+    "config", "prepared", "products", "engines", "checks", "classes", "tile_catalogue", "pipeline", "train", "scale", "inspect", "cli",
 )  # fmt: skip
 
 # What a reader of the repository sees; environments and build products are not part of it.
