@@ -230,7 +230,7 @@ def newest(name: str, *, quick: bool) -> dict[str, Any]:
 
 def write_aside(path: Path, text: str) -> None:
     """Write a text file whole, or leave the old one."""
-    aside = path.with_suffix(".part")
+    aside = path.with_suffix(path.suffix + ".part")
     aside.write_text(text, encoding="utf-8")
     aside.replace(path)
 

@@ -89,7 +89,7 @@ def _detect_with_network(
                 f"band {band.name} at {band.wavelength:g} angstrom lies outside {low:g} to {high:g}, which the detection "
                 "network was trained on"
             )
-        own = [k for k, p in enumerate(prepared) if p.band is band]
+        own = [k for k, p in enumerate(prepared) if p.band.name == band.name]
         width = float(np.median([prepared[k].fwhm for k in own])) / pixel
         bands.append(BandPlanes(band.wavelength, width, tuple(planes[k] for k in own)))
     found = detect_network(WindowReader(bands, tile.shape), trained, config.network, pool)

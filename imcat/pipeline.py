@@ -140,10 +140,12 @@ def process_tile(
         prepared = prepare_exposures(tile, config, pool, warnings)
         found = find_sources(tile, prepared, config, pool, warnings)
         prepared = with_blank_sky(tile, prepared, found, config, pool, warnings)
+        # Both engines are to see what the first saw.
+        as_read = tile, prepared
         tile, prepared = with_registration(tile, prepared, found, config, warnings)
         measured = _measure(tile, prepared, found, config, pool)
         fitted = _fit(tile, prepared, found, measured, config, pool, warnings) if config.fit_models else None
-        shown = _preview(tile, prepared, found, config, pool, warnings) if preview else None
+        shown = _preview(*as_read, found, config, pool, warnings) if preview else None
         psfs = fitted.psfs if fitted is not None else []
         if inject and not psfs:
             psfs = _psfs(tile, prepared, found, measured, config, pool, warnings)

@@ -144,24 +144,28 @@ def with_registration(
     layers = exposure_layers(tile, prepared, config)
     reference, arcsec = tile.reference_exposure, reference_pixel(tile, prepared)
     measured = measure_registration(layers, reference, found, arcsec, config.measure)
+    moved: dict[int, Exposure] = {}
+    for p, own in zip(prepared, measured, strict=True):
+        if own.dx == 0 and own.dy == 0:
+            continue
+        moved[id(p.exposure)] = replace(p.exposure, wcs=moved_wcs(p.exposure.wcs, own.dx, own.dy))
+        offset = float(np.hypot(own.dx, own.dy)) * p.pixel
+        if offset > _APART * p.fwhm:
+            warnings.append(
+                f"{p.exposure.name}: its astrometry lies {offset:.2f} arcsec from that of {reference.name}, by "
+                f"{own.sources} sources; it was corrected, but detection used it as it is"
+            )
+    bands = {
+        band.name: replace(band, exposures=tuple(moved.get(id(e), e) for e in band.exposures))
+        for band in tile.bands
+    }
     done = []
     for p, own in zip(prepared, measured, strict=True):
-        exposure, grid = p.exposure, p.grid
-        if own.dx != 0 or own.dy != 0:
-            exposure = replace(exposure, wcs=moved_wcs(exposure.wcs, own.dx, own.dy))
+        exposure, grid = moved.get(id(p.exposure), p.exposure), p.grid
+        if exposure is not p.exposure:
             grid = map_grids(reference.wcs, reference.shape, exposure.wcs, exposure.shape, config.align)
-            offset = float(np.hypot(own.dx, own.dy)) * p.pixel
-            if offset > _APART * p.fwhm:
-                warnings.append(
-                    f"{exposure.name}: its astrometry lies {offset:.2f} arcsec from that of {reference.name}, by "
-                    f"{own.sources} sources; it was corrected, but detection used it as it is"
-                )
-        done.append(replace(p, exposure=exposure, grid=grid, registration=own))
-    exposures = iter(p.exposure for p in done)
-    bands = tuple(
-        replace(band, exposures=tuple(next(exposures) for _ in band.exposures)) for band in tile.bands
-    )
-    return replace(tile, bands=bands), done
+        done.append(replace(p, band=bands[p.band.name], exposure=exposure, grid=grid, registration=own))
+    return replace(tile, bands=tuple(bands.values())), done
 
 
 def exposure_layers(tile: Tile, prepared: Sequence[PreparedExposure], config: Config) -> list[Layer]:

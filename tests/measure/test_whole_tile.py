@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import sep
@@ -12,7 +14,7 @@ from scipy.special import erf
 from imcat.catalogue import Catalogue
 from imcat.catalogue.match import match_xy
 from imcat.config import Config
-from imcat.flags import SourceFlag
+from imcat.flags import PixelFlag, SourceFlag
 from imcat.pipeline import process_tile
 from imcat.tile import ArrayPixels, Band, Exposure, Tile
 
@@ -33,7 +35,7 @@ def _wcs(dx: float = 0.0, dy: float = 0.0, turn: float = 0.0) -> WCS:
     return wcs
 
 
-def _draw(x: np.ndarray, y: np.ndarray, flux: np.ndarray) -> np.ndarray:
+def _draw(x: np.ndarray, y: np.ndarray, flux: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
     """Gaussians integrated over pixels."""
     image = np.zeros(SHAPE)
     u = np.arange(-12, 13)
@@ -42,7 +44,7 @@ def _draw(x: np.ndarray, y: np.ndarray, flux: np.ndarray) -> np.ndarray:
 
         def side(centre: float, at: int) -> np.ndarray:
             edge = (at + u - centre)[:, None] + np.array([-0.5, 0.5])
-            return 0.5 * np.diff(erf(edge / SIGMA / np.sqrt(2)), axis=1)[:, 0]
+            return 0.5 * np.diff(erf(edge / sigma / np.sqrt(2)), axis=1)[:, 0]
 
         image[iy - 12 : iy + 13, ix - 12 : ix + 13] += f * np.outer(side(b, iy), side(a, ix))
     return image
@@ -196,6 +198,48 @@ def test_an_offset_between_bands_is_measured_and_taken_away() -> None:
             assert np.nanmedian(ratio[seen]) == pytest.approx(4.0, abs=0.03)
     assert median[100] < 0.3 * median[0]
     assert 0.8 < pull[100] < 1.2
+
+
+def test_wide_offsets_are_followed_to_their_end() -> None:
+    rng = np.random.default_rng(8)
+    x, y, flux = _population(rng)
+    flux = np.maximum(flux, 6000) * 4
+    images = {"g": _noisy(rng, _draw(x + 7, y, flux, 3.0)), "r": _noisy(rng, _draw(x, y, flux, 3.0))}
+    tile = _tile(images, {"g": _wcs(), "r": _wcs()})
+    found = process_tile(
+        tile, Config(fit_models=False, classify_sources=False, detector="threshold")
+    ).catalogue
+    dx, dy, error, number = found.meta["registration"]["g"]
+    assert (dx, dy) == pytest.approx((7 * PIXEL, 0), abs=0.02)
+    assert error < 0.02
+    assert number > 30
+
+
+@pytest.mark.parametrize("detector", ["network", "threshold"])
+def test_one_exposure_of_several_is_put_right_with_all_products(detector: str) -> None:
+    tile, x, y = _misplaced(np.inf, (0.35, -0.2))
+    rng = np.random.default_rng(4)
+    second = Exposure("g2", ArrayPixels(_noisy(rng, _draw(x, y, np.full(x.size, 2e4)))), _wcs(), gain=GAIN)
+    mask = np.zeros(SHAPE, np.uint16)
+    mask[rng.uniform(size=SHAPE) < 0.01] = int(PixelFlag.WARM)  # they are used, here too
+    g, r = tile.bands
+    first = replace(g.exposures[0], mask=ArrayPixels(mask))
+    tile = replace(tile, bands=(replace(g, exposures=(second, first)), r))
+    config = Config(fit_models=False, classify_sources=False, detector=detector)
+    result = process_tile(tile, config, images=("background", "segmentation"), preview=True, inject=5)
+    assert result.catalogue.meta["registration"]["g"][:2] == pytest.approx([0, 0], abs=0.01)
+    pair = match_xy(x, y, result.catalogue["x"], result.catalogue["y"], 1.0)
+    away = np.hypot(
+        result.catalogue["x"][pair.second] - x[pair.first], result.catalogue["y"][pair.second] - y[pair.first]
+    )
+    assert np.median(away) < 0.02
+    assert result.preview is not None
+    assert result.preview.disagreement is not None
+    assert result.injection is not None
+    assert len(result.images) == 4
+    # The moved exposure's maps say where its pixels are.
+    moved = next(image for image in result.images if image.header["CRPIX1"] not in (280.0, 282.3))
+    assert moved.header["CRPIX1"] == pytest.approx(282.65, abs=0.03)
 
 
 def test_few_sources_leave_the_astrometry_of_files_alone() -> None:
