@@ -6,6 +6,7 @@ galaxies as they come most are smooth, and a network that learned nothing would 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -124,6 +125,14 @@ def fresh(start: Vit | None, settings: Any, classes: int, seed: int) -> OwnHead:
     return network
 
 
+def fingerprint(start: Vit | None) -> str:
+    """Of the weights that a training starts from."""
+    digest = hashlib.sha256()
+    for value in () if start is None else start.state_dict().values():
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
 @dataclass(frozen=True)
 class Kept:
     """Results in a file, so that a benchmark that was stopped goes on where it was."""
@@ -167,7 +176,8 @@ def efficiency(
                 def score(start: Vit | None = start, rows: Array = rows, own: FineTuneRecipe = own) -> float:
                     return accuracy(fresh(start, settings, task.classes, own.seed), task, rows, own)
 
-                scores[name].append(kept.get(f"{task.name} {number} {seed} {name}", score))
+                what = f"{task.name}, {len(task.rows)} to draw from, {len(task.test)} to judge by, {number}, {seed}, {name}"
+                scores[name].append(kept.get(f"{what}, {fingerprint(start)}, {own}", score))
         found[str(number)] = {
             name: {
                 "mean": float(np.mean(v)),

@@ -436,6 +436,10 @@ def main() -> None:
     about = print_header("Detection: network, threshold engine, SExtractor", ["source-extractor"])
     result = newest("detection", quick=args.quick) | {"edges": {"sdss": SDSS_EDGES, "csst": CSST_EDGES}}
     asked = args.parts.split(",")
+    if unknown := set(asked) - {*PARTS, _SPEED}:
+        raise SystemExit(
+            f"--parts: {', '.join(sorted(unknown))}; expected some of {', '.join([*PARTS, _SPEED])}"
+        )
     with single_threads(), worker_pool(args.workers) as pool:
         for part, told in pool.map(run_part, [p for p in asked if p != _SPEED], itertools.repeat(args.quick)):
             print(told, end="", flush=True)
@@ -444,9 +448,12 @@ def main() -> None:
     if _SPEED in asked:
         with scratch() as folder:
             result["speed"] = speed(sdss_tile(folder), args.quick)
-    result["verdicts"] = verdicts(result)
+    # Which machine and versions a part was measured with.
+    result["measured"] = result.get("measured", {}) | dict.fromkeys(asked, about)
+    whole = set(result["measured"]) >= {*PARTS, _SPEED}
+    result["verdicts"] = verdicts(result) if whole else []
     save("detection", {**result, **about}, quick=args.quick)
-    if not args.quick:
+    if whole and not args.quick:
         draw_newest()
         write_card(result["verdicts"])
 

@@ -84,11 +84,16 @@ def main() -> None:
             windowed = recovered(table["XWIN_IMAGE"] - 1, table["YWIN_IMAGE"] - 1, lists)
             rows[f"{name}, windowed"] = windowed
             show("    windowed centroids", windowed)
-        catalogue = imcat_catalogue(folder, [data_dir() / "sdss" / "fields" / FIELD])
+        field = [data_dir() / "sdss" / "fields" / FIELD]
+        catalogue = imcat_catalogue(folder, field)
+        # The listed places come from the r frame, with its noise: r alone shares it, all bands together do not.
+        alone = imcat_catalogue(folder / "r", field, "--bands", "r", "--no-models", "--no-classify")
     order = np.argsort(-np.asarray(catalogue["detection_snr"]), kind="stable")
     x, y = np.asarray(catalogue["x"])[order], np.asarray(catalogue["y"])[order]
     rows["imcat, ugriz"] = recovered(x, y, lists)
     show("imcat, ugriz", rows["imcat, ugriz"])
+    rows["imcat, r alone"] = recovered(np.asarray(alone["x"]), np.asarray(alone["y"]), lists)
+    show("imcat, r alone", rows["imcat, r alone"])
     # The list is in order of significance, so that its head is a list of equal length.
     for name in ("SExtractor, r, default settings", "SExtractor, r, threshold 1.0"):
         length = int(rows[name]["detections"])
