@@ -86,7 +86,7 @@ def main() -> None:
                 options.samples,
                 quick=quick,
             ),
-            "stamps": lambda: star_galaxy_stamps(quick=quick),
+            "stamps": lambda: star_galaxy_stamps(options.samples, quick=quick),
             "lenses": lambda: lens_search({"sdss": 4 * images // 5, "csst": images // 5}, options.samples),
             "speed": lambda: _speed(vision_speed(trained, test("sdss"))),
         }

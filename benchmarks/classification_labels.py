@@ -145,6 +145,7 @@ class Kept:
         if name not in known:
             known[name] = make()
             if self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
                 write_aside(self.path, json.dumps(known, indent=1))
         return float(known[name])
 
@@ -223,8 +224,12 @@ def few_labels(
     return out
 
 
-def star_galaxy_stamps(*, quick: bool) -> dict[str, Any]:
-    """Stars and galaxies of one band: the fine-tuned backbone against ResNet-18 that starts from nothing."""
+def star_galaxy_stamps(folder: Path | None, *, quick: bool) -> dict[str, Any]:
+    """Stars and galaxies of one band: the fine-tuned backbone against ResNet-18 that starts from nothing.
+
+    `folder` keeps single results from run to run.
+    """
+    kept = Kept(None if folder is None else folder / "stamps.json")
     path = data_dir() / "stamps" / "aries_star_galaxy.npz"
     images = read_images(path, "image", 1)
     label = read_arrays(path)["is_galaxy"].astype(np.int64)
@@ -246,11 +251,18 @@ def star_galaxy_stamps(*, quick: bool) -> dict[str, Any]:
     scores: dict[str, list[float]] = {"backbone": [], "resnet18": []}
     for seed in range(seeds):
         own = replace(recipe, seed=seed)
-        start = fresh(backbone, backbone.settings, 2, seed)  # type: ignore[arg-type]
-        scores["backbone"].append(accuracy(start, ours, every, own))
-        torch.manual_seed(seed)
-        plain = OwnHead(CnnSettings("resnet18", size=64), 2)
-        scores["resnet18"].append(accuracy(plain, theirs, every, replace(own, body_rate=1.0)))
+
+        def tuned(own: FineTuneRecipe = own) -> float:
+            start = fresh(backbone, backbone.settings, 2, own.seed)  # type: ignore[arg-type]
+            return accuracy(start, ours, every, own)
+
+        def plain(own: FineTuneRecipe = replace(own, body_rate=1.0)) -> float:  # noqa: B008
+            torch.manual_seed(own.seed)
+            return accuracy(OwnHead(CnnSettings("resnet18", size=64), 2), theirs, every, own)
+
+        start = fingerprint(backbone)  # type: ignore[arg-type]
+        scores["backbone"].append(kept.get(f"backbone {start}, {len(rows)} images, {own}", tuned))
+        scores["resnet18"].append(kept.get(f"resnet18, {len(rows)} images, {own}", plain))
         print(
             f"   aries seed {seed}: backbone {scores['backbone'][-1]:.4f}, ResNet-18 {scores['resnet18'][-1]:.4f}",
             flush=True,
@@ -259,7 +271,7 @@ def star_galaxy_stamps(*, quick: bool) -> dict[str, Any]:
     better = found["backbone"]["mean"] >= found["resnet18"]["mean"]
     found["verdicts"] = [
         verdict(
-            "aries: accuracy by fine-tuning",
+            "aries: accuracy (mean of both classes) by fine-tuning",
             found["backbone"]["mean"],
             f">= {found['resnet18']['mean']:.4f}",
             better,
