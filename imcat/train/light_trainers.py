@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from abc import ABC, abstractmethod
-from typing import Any
+from abc import abstractmethod
 
 import numpy as np
 import torch
@@ -15,8 +13,8 @@ from imcat.augment.judge import JudgeSettings, StampJudge, moved_alike, slope_pe
 from imcat.augment.light import LightGenerator, half_light_scale
 from imcat.augment.observed import ObservedStamps, Seen, observe
 from imcat.render.stamps import SkyGaussians, render_stamps
+from imcat.train.generator_loop import GeneratorTrainer
 from imcat.train.light_recipe import LightRecipe
-from imcat.train.loop import Average
 
 __all__ = ["Adversarial", "Autoencoding", "Trainer", "scaled"]
 
@@ -33,52 +31,31 @@ def scaled(light: SkyGaussians, seen: Seen) -> SkyGaussians:
     )  # fmt: skip
 
 
-class Trainer(ABC):
-    """What both ways of training share: the generator, its optimiser and its average."""
+class Trainer(GeneratorTrainer[LightGenerator]):
+    """What both ways of training share: the generator, and the stamps it learns from."""
 
     def __init__(self, recipe: LightRecipe, training: ObservedStamps, place: torch.device) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.place = recipe, place
+        super().__init__(LightGenerator(recipe.generator).to(place), place, recipe.seed)
+        self.recipe, self.training = recipe, training
         self.bands = training.signal.shape[1]
-        self.generator = LightGenerator(recipe.generator).to(place)
-        self.average = Average(self.generator, 0.998)
-        self.chance = torch.Generator().manual_seed(recipe.seed)
-        self.modules: dict[str, nn.Module] = {"generator": self.generator}
-        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+
+    def step(self, number: int, rng: np.random.Generator) -> dict[str, float]:
+        """One step of the optimisers on two batches of stamps."""
+        size = min(self.recipe.batch, len(self.training))
+        seen, other = (
+            self.training.batch(rng.choice(len(self.training), size, replace=False), rng, self.place)
+            for _ in range(2)
+        )
+        return self.learn(number, seen, other)
 
     @abstractmethod
-    def step(self, number: int, seen: Seen, other: Seen) -> dict[str, float]:
+    def learn(self, number: int, seen: Seen, other: Seen) -> dict[str, float]:
         """One step of the optimisers on two batches."""
-
-    @abstractmethod
-    def finish(self, generator: LightGenerator, training: ObservedStamps) -> None:
-        """Fit what random numbers are drawn from."""
-
-    def averaged(self) -> LightGenerator:
-        """The averaged generator."""
-        own = copy.deepcopy(self.generator)
-        own.load_state_dict(self.average.state)
-        return own.eval()
 
     def latent(self, seen: Seen) -> Tensor:
         """Standard normal random numbers for a batch."""
         return torch.randn(len(seen), self.recipe.latent, generator=self.chance).to(self.place)
-
-    def state(self) -> dict[str, Any]:
-        """All that training needs to go on."""
-        return {
-            "modules": {k: m.state_dict() for k, m in self.modules.items()},
-            "optimisers": {k: o.state_dict() for k, o in self.optimisers.items()},
-            "average": self.average.state,
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on."""
-        for name, module in self.modules.items():
-            module.load_state_dict(state["modules"][name])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
-        self.average.state = state["average"]
 
 
 class Adversarial(Trainer):
@@ -93,7 +70,7 @@ class Adversarial(Trainer):
                 self.modules[name].parameters(), lr=rate, betas=(0.0, 0.99), weight_decay=1e-4
             )
 
-    def step(self, number: int, seen: Seen, other: Seen) -> dict[str, float]:
+    def learn(self, number: int, seen: Seen, other: Seen) -> dict[str, float]:
         """Judge on one batch, generator on the other."""
         with torch.no_grad():
             fake = observe(scaled(self.generator(seen.asked, self.latent(seen), seen.vector), seen), seen, self.chance)  # fmt: skip
@@ -111,8 +88,9 @@ class Adversarial(Trainer):
         self._descend("generator", loss)
         return told | {"generator": float(loss.detach())}
 
-    def finish(self, generator: LightGenerator, training: ObservedStamps) -> None:
-        """Nothing to fit: the judge has seen what standard normal numbers make."""
+    def finished(self) -> LightGenerator:
+        """The averaged generator: the judge has seen what standard normal numbers make of it."""
+        return self.averaged()
 
     def _descend(self, name: str, loss: Tensor) -> None:
         optimiser = self.optimisers[name]
@@ -134,7 +112,7 @@ class Autoencoding(Trainer):
         every = [p for m in self.modules.values() for p in m.parameters()]
         self.optimisers["both"] = torch.optim.AdamW(every, lr=recipe.rate, weight_decay=1e-4)
 
-    def step(self, number: int, seen: Seen, other: Seen) -> dict[str, float]:
+    def learn(self, number: int, seen: Seen, other: Seen) -> dict[str, float]:
         """Both batches."""
         loss, told = torch.zeros((), device=self.place), {"misfit": 0.0, "divergence": 0.0}
         for batch in (seen, other):
@@ -161,14 +139,17 @@ class Autoencoding(Trainer):
         return told
 
     @torch.no_grad()
-    def finish(self, generator: LightGenerator, training: ObservedStamps) -> None:
-        """A normal distribution of the random numbers behind the training stamps."""
+    def finished(self) -> LightGenerator:
+        """The averaged generator with a normal distribution of the random numbers behind the training stamps."""
+        generator = self.averaged()
         rng, found = np.random.default_rng(self.recipe.seed), []
-        for rows in np.array_split(np.arange(len(training)), max(1, len(training) // _ENCODED)):
-            seen = training.batch(rows, rng, self.place)
+        number = len(self.training)
+        for rows in np.array_split(np.arange(number), max(1, number // _ENCODED)):
+            seen = self.training.batch(rows, rng, self.place)
             mean, spread = self.encoder(seen.signal, seen.valid, seen.vector)
             found.append(mean + (0.5 * spread).exp() * self.latent(seen))
         every = torch.cat(found).double()
         generator.middle.copy_(every.mean(0))  # type: ignore[operator]
         covariance = torch.cov(every.T) + 1e-3 * torch.eye(every.shape[1], device=every.device)
         generator.root.copy_(torch.linalg.cholesky(covariance))  # type: ignore[operator]
+        return generator

@@ -10,7 +10,7 @@ the one whose looks lie nearest is kept.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,13 @@ from imcat.augment.light import LightGenerator
 from imcat.augment.looks import Looks, distance_ratios, look_at
 from imcat.augment.observed import ObservedStamps, Seen, observe
 from imcat.augment.trained import LIGHT_FORMAT, ranges_card
-from imcat.catalogue.files import atomic_path
 from imcat.simulate.sources import Morphology
 from imcat.train.card_text import write_with_card
+from imcat.train.generator_loop import Schedule, train_generator
 from imcat.train.light_data import real_stamps, sharp_stamps
 from imcat.train.light_recipe import SURVEY_BANDS, LightRecipe
-from imcat.train.light_trainers import Adversarial, Autoencoding, Trainer, scaled
-from imcat.train.loop import Log, cosine_rate, use_all_cores
+from imcat.train.light_trainers import Adversarial, Autoencoding, scaled
+from imcat.train.loop import use_all_cores
 
 __all__ = ["LightRecipe", "generated", "made_looks", "stamp_looks", "train_light"]
 
@@ -69,7 +69,15 @@ def train_light(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     training, validation = _stamps(recipe, folder)
     trainer = (Adversarial if recipe.method == "gan" else Autoencoding)(recipe, training, place)
-    best = _run(recipe, trainer, training, validation, folder, resume=resume, place=place)
+    real = stamp_looks(validation)
+
+    def judge(made: LightGenerator) -> tuple[float, dict[str, float]]:
+        ratios = {k: r for k, (_, r) in distance_ratios(real, made_looks(made, validation, 3, place)).items()}
+        return float(np.nanmean(list(ratios.values()))), ratios
+
+    rates = {name: recipe.judge_rate if name == "judge" else recipe.rate for name in trainer.optimisers}
+    schedule = Schedule(recipe.steps, recipe.schedule or recipe.steps, rates, recipe.seed)
+    best = train_generator(trainer, schedule, judge, folder, resume=resume)
     data = save({k: v.detach().cpu().contiguous() for k, v in best.generator.state_dict().items()})
     card = {
         "description": f"generator of galaxies for {recipe.survey} tiles, trained as a {recipe.method}",
@@ -156,69 +164,3 @@ def _ranges(stamps: ObservedStamps) -> Ranges:
         span(asked.magnitude), span(asked.radius), (span(asked.axis_ratio)[0], 1.0),
         (round(float(waves.min()) * 0.9), round(float(waves.max()) * 1.1)), tuple(kinds),
     )  # fmt: skip
-
-
-@dataclass
-class _Best:
-    """The generator whose looks were nearest to those of the validation stamps."""
-
-    generator: LightGenerator
-    distance: float
-    step: int
-
-
-def _run(
-    recipe: LightRecipe,
-    trainer: Trainer,
-    training: ObservedStamps,
-    validation: ObservedStamps,
-    folder: Path,
-    *,
-    resume: bool,
-    place: torch.device,
-) -> _Best:
-    """Steps, checks, checkpoints."""
-    checkpoint, log, begin = folder / "checkpoint.pt", Log(folder / "log.jsonl"), 0
-    best = _Best(trainer.averaged(), float("inf"), 0)
-    if resume and checkpoint.is_file():
-        state = torch.load(checkpoint, map_location=place, weights_only=True)
-        trainer.load(state["trainer"])
-        begin, best.distance, best.step = state["step"], state["distance"], state["best_step"]
-        best.generator.load_state_dict(state["best"])
-    real = stamp_looks(validation)
-    every, told, count = max(1, recipe.steps // 20), dict[str, float](), 0
-    for step in range(begin, recipe.steps):
-        # A step is the same whenever training went on.
-        rng = np.random.default_rng([recipe.seed, step])
-        trainer.chance.manual_seed(int(rng.integers(1 << 62)))
-        seen, other = (
-            training.batch(rng.choice(len(training), min(recipe.batch, len(training)), replace=False), rng, place)
-            for _ in range(2)
-        )  # fmt: skip
-        for name, optimiser in trainer.optimisers.items():
-            rate = recipe.judge_rate if name == "judge" else recipe.rate
-            for group in optimiser.param_groups:
-                group["lr"] = cosine_rate(rate, step, recipe.schedule or recipe.steps)
-        for name, value in trainer.step(step, seen, other).items():
-            told[name] = told.get(name, 0.0) + value
-        trainer.average.update(trainer.generator, step)
-        count += 1
-        if (step + 1) % every == 0 or step + 1 == recipe.steps:
-            made = trainer.averaged()
-            trainer.finish(made, training)
-            ratios = distance_ratios(real, made_looks(made, validation, 3, place))
-            distance = float(np.nanmean([r for _, r in ratios.values()]))
-            if distance < best.distance:
-                best = _Best(made, distance, step + 1)
-            log.write(
-                step + 1,
-                {k: v / count for k, v in told.items()} | {"distance": distance} | {k: r for k, (_, r) in ratios.items()},
-            )  # fmt: skip
-            told, count = {}, 0
-            with atomic_path(checkpoint) as temporary:
-                torch.save(
-                    {"trainer": trainer.state(), "step": step + 1, "best": best.generator.state_dict(),
-                     "distance": best.distance, "best_step": best.step},
-                    temporary,
-                )  # fmt: skip
-    return best

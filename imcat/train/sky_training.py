@@ -7,7 +7,6 @@ ones get the same holes.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,10 +17,10 @@ from torch import Tensor, nn
 from imcat.augment.sky import SkyGenerator, SkyJudge, SkySettings
 from imcat.augment.texture import Texture, texture_of
 from imcat.augment.trained import SKY_FORMAT
-from imcat.catalogue.files import atomic_path
 from imcat.errors import ConfigError
 from imcat.train.card_text import write_with_card
-from imcat.train.loop import Average, Log, cosine_rate, use_all_cores
+from imcat.train.generator_loop import GeneratorTrainer, Schedule, train_generator
+from imcat.train.loop import use_all_cores
 from imcat.train.sky_data import PATCH, SkyPatches, real_sky
 
 __all__ = ["SkyRecipe", "train_sky"]
@@ -122,14 +121,17 @@ def train_sky(recipe: SkyRecipe, folder: Path, *, resume: bool = False, device: 
     else:
         patches = validation = _white(recipe.seed)
     settings = SkySettings(len(patches.bands), recipe.width, recipe.depth, recipe.channels)
-    generator, distance, step = _run(recipe, settings, patches, validation, folder, place, resume=resume)
-    data = save({k: v.detach().cpu().contiguous() for k, v in generator.state_dict().items()})
+    trainer = _SkyTrainer(recipe, settings, patches, validation, place)
+    rates = {"generator": recipe.rate, "judge": recipe.judge_rate}
+    schedule = Schedule(recipe.steps, recipe.schedule or recipe.steps, rates, recipe.seed)
+    best = train_generator(trainer, schedule, trainer.distance, folder, resume=resume)
+    data = save({k: v.detach().cpu().contiguous() for k, v in best.generator.state_dict().items()})
     card = {
         "description": "generator of empty sky in units of its noise, at any size",
         "licence": "BSD-3-Clause",
         "data": f"{len(patches)} patches of {PATCH} x {PATCH} pixels of {len(recipe.real)} real SDSS fields, sources left out",
         "failures": list(_FAILURES),
-        "bands": list(patches.bands), "step": step, "validation_distance": round(distance, 4),
+        "bands": list(patches.bands), "step": best.step, "validation_distance": round(best.distance, 4),
         "generator": asdict(settings),
         "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
     }  # fmt: skip
@@ -143,95 +145,69 @@ def _white(seed: int) -> SkyPatches:
     return SkyPatches(sky, np.ones(sky.shape, bool), tuple("ugriz"))
 
 
-def _run(
-    recipe: SkyRecipe,
-    settings: SkySettings,
-    patches: SkyPatches,
-    validation: SkyPatches,
-    folder: Path,
-    place: torch.device,
-    *,
-    resume: bool,
-) -> tuple[SkyGenerator, float, int]:
-    """Steps, checks, checkpoints; the generator whose statistics were nearest to those of the validation sky."""
-    torch.manual_seed(recipe.seed)
-    generator = SkyGenerator(settings).to(place)
-    judge = SkyJudge(settings, recipe.judge_width).to(place)
-    average = Average(generator, 0.998)
-    both = [torch.optim.AdamW(m.parameters(), lr=recipe.rate, betas=(0.0, 0.99)) for m in (generator, judge)]
-    checkpoint, log, begin = folder / "checkpoint.pt", Log(folder / "log.jsonl"), 0
-    best, nearest, best_step = copy.deepcopy(generator), float("inf"), 0
-    if resume and checkpoint.is_file():
-        state = torch.load(checkpoint, map_location=place, weights_only=True)
-        for module, name in ((generator, "generator"), (judge, "judge"), (best, "best")):
-            module.load_state_dict(state[name])
-        for optimiser, own in zip(both, state["optimisers"], strict=True):
-            optimiser.load_state_dict(own)
-        average.state, begin = state["average"], state["step"]
-        nearest, best_step = state["nearest"], state["best_step"]
-    wanted = _statistics(validation, place)
-    every, told, count = max(1, recipe.steps // 20), np.zeros(3), 0
-    for step in range(begin, recipe.steps):
-        rng = np.random.default_rng([recipe.seed, step])
-        chance = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
-        for optimiser, rate in zip(both, (recipe.rate, recipe.judge_rate), strict=True):
-            for group in optimiser.param_groups:
-                group["lr"] = cosine_rate(rate, step, recipe.schedule or recipe.steps)
-        told += _step(recipe, step, generator, judge, both, patches, rng, chance, place)
-        average.update(generator, step)
-        count += 1
-        if (step + 1) % every == 0 or step + 1 == recipe.steps:
-            made = _settled(generator, average, validation, recipe.crop, place)
-            distance = float(_made_texture(made, recipe.crop, place).distance(wanted))
-            if distance < nearest:
-                best, nearest, best_step = made, distance, step + 1
-            names = ("judge", "generator", "texture")
-            log.write(
-                step + 1, dict(zip(names, (told / count).tolist(), strict=True)) | {"distance": distance}
-            )
-            told, count = np.zeros(3), 0
-            with atomic_path(checkpoint) as temporary:
-                torch.save(
-                    {"generator": generator.state_dict(), "judge": judge.state_dict(), "best": best.state_dict(),
-                     "optimisers": [o.state_dict() for o in both], "average": average.state, "step": step + 1,
-                     "nearest": nearest, "best_step": best_step},
-                    temporary,
-                )  # fmt: skip
-    return best, nearest, best_step
+class _SkyTrainer(GeneratorTrainer[SkyGenerator]):
+    """Generator, judge and the patches they learn from; levels are set by the validation sky."""
 
+    def __init__(
+        self,
+        recipe: SkyRecipe,
+        settings: SkySettings,
+        patches: SkyPatches,
+        validation: SkyPatches,
+        place: torch.device,
+    ) -> None:
+        torch.manual_seed(recipe.seed)
+        super().__init__(SkyGenerator(settings).to(place), place, recipe.seed)
+        self.recipe, self.patches = recipe, patches
+        self.wanted = _statistics(validation, place)
+        self.judge = SkyJudge(settings, recipe.judge_width).to(place)
+        self.modules["judge"] = self.judge
+        self.both = [
+            torch.optim.AdamW(m.parameters(), lr=recipe.rate, betas=(0.0, 0.99))
+            for m in self.modules.values()
+        ]
+        self.optimisers |= zip(self.modules, self.both, strict=True)
 
-def _step(
-    recipe: SkyRecipe,
-    step: int,
-    generator: SkyGenerator,
-    judge: SkyJudge,
-    optimisers: list[torch.optim.AdamW],
-    patches: SkyPatches,
-    rng: np.random.Generator,
-    chance: torch.Generator,
-    place: torch.device,
-) -> np.ndarray:
-    """One step of judge and generator; losses of both, and the distance of the statistics."""
-    real, valid = _crops(patches, recipe.batch, recipe.crop, rng, place)
-    with torch.no_grad():
-        fake = _made(generator, len(real), recipe.crop, chance, place)
-    loss = (
-        nn.functional.softplus(-judge(real, valid)).mean() + nn.functional.softplus(judge(fake, valid)).mean()
-    )
-    judged = float(loss.detach())
-    if step % _SLOPE_EVERY == 0:
-        at = real.detach().requires_grad_(True)
-        (slope,) = torch.autograd.grad(judge(at, valid).sum(), at, create_graph=True)
-        loss = loss + _SLOPE_EVERY * recipe.slope * 0.5 * slope.square().sum((1, 2, 3)).mean()
-    _descend(optimisers[1], loss)
-    fake = _made(generator, len(real), recipe.crop, chance, place)
-    fooled = nn.functional.softplus(-judge(fake, valid)).mean()
-    other, holes = _crops(patches, min(_STATISTICS, len(patches)), recipe.crop, rng, place)
-    with torch.no_grad():
-        target = texture_of(other, holes)
-    same = texture_of(fake, valid).distance(target)
-    _descend(optimisers[0], fooled + recipe.texture * same)
-    return np.array([judged, float(fooled.detach()), float(same.detach())])
+    def step(self, number: int, rng: np.random.Generator) -> dict[str, float]:
+        """One step of judge and generator; losses of both, and the distance of the statistics."""
+        recipe, judge, side = self.recipe, self.judge, self.recipe.crop
+        real, valid = _crops(self.patches, recipe.batch, side, rng, self.place)
+        with torch.no_grad():
+            fake = _made(self.generator, len(real), side, self.chance, self.place)
+        loss = (
+            nn.functional.softplus(-judge(real, valid)).mean()
+            + nn.functional.softplus(judge(fake, valid)).mean()
+        )
+        judged = float(loss.detach())
+        if number % _SLOPE_EVERY == 0:
+            at = real.detach().requires_grad_(True)
+            (slope,) = torch.autograd.grad(judge(at, valid).sum(), at, create_graph=True)
+            loss = loss + _SLOPE_EVERY * recipe.slope * 0.5 * slope.square().sum((1, 2, 3)).mean()
+        _descend(self.both[1], loss)
+        fake = _made(self.generator, len(real), side, self.chance, self.place)
+        fooled = nn.functional.softplus(-judge(fake, valid)).mean()
+        other, holes = _crops(self.patches, min(_STATISTICS, len(self.patches)), side, rng, self.place)
+        with torch.no_grad():
+            target = texture_of(other, holes)
+        same = texture_of(fake, valid).distance(target)
+        _descend(self.both[0], fooled + recipe.texture * same)
+        return {"judge": judged, "generator": float(fooled.detach()), "texture": float(same.detach())}
+
+    @torch.no_grad()
+    def finished(self) -> SkyGenerator:
+        """The averaged generator with levels and scatter as the real sky has them."""
+        own = self.averaged()
+        own.gain.fill_(1.0)  # type: ignore[operator]
+        own.offset.fill_(0.0)  # type: ignore[operator]
+        made = _made_texture(own, self.recipe.crop, self.place)
+        gain = self.wanted.rms / made.rms.clamp_min(1e-3)
+        own.gain.copy_(gain)  # type: ignore[operator]
+        own.offset.copy_(made.mean - self.wanted.mean / gain)  # type: ignore[operator]
+        return own
+
+    def distance(self, made: SkyGenerator) -> tuple[float, dict[str, float]]:
+        """Of the statistics of generated sky from those of the validation sky."""
+        return float(_made_texture(made, self.recipe.crop, self.place).distance(self.wanted)), {}
 
 
 def _descend(optimiser: torch.optim.AdamW, loss: Tensor) -> None:
@@ -276,19 +252,3 @@ def _made_texture(generator: SkyGenerator, crop: int, place: torch.device) -> Te
     chance = torch.Generator().manual_seed(77)
     sky = _made(generator, 4, _SAMPLED * crop, chance, place)
     return texture_of(sky, torch.ones_like(sky))
-
-
-@torch.no_grad()
-def _settled(
-    generator: SkyGenerator, average: Average, patches: SkyPatches, crop: int, place: torch.device
-) -> SkyGenerator:
-    """The averaged generator with levels and scatter as the real sky has them."""
-    own = copy.deepcopy(generator)
-    own.load_state_dict(average.state)
-    own.gain.fill_(1.0)  # type: ignore[operator]
-    own.offset.fill_(0.0)  # type: ignore[operator]
-    made, real = _made_texture(own, crop, place), _statistics(patches, place)
-    gain = real.rms / made.rms.clamp_min(1e-3)
-    own.gain.copy_(gain)  # type: ignore[operator]
-    own.offset.copy_(made.mean - real.mean / gain)  # type: ignore[operator]
-    return own.eval()
