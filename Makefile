@@ -17,6 +17,8 @@ BENCHMARKS = $(shell grep -l __main__ benchmarks/*.py)
 # A stamp holds the folder that is installed: an environment that was last used from another checkout is not ours.
 BASE    = $(VENV)/.imcat-base
 ALL     = $(VENV)/.imcat-all
+# What Numba compiles is kept beside the modules; one run compiles it once, tests side by side would each do it.
+COMPILED = $(VENV)/.imcat-compiled
 OTHERS  = $(filter-out $(CURDIR),$(shell cat $(1) 2>/dev/null))
 
 .DEFAULT_GOAL := help
@@ -54,7 +56,13 @@ demo: $(DEMO)/run.json
 	@echo "catalogue: $$(ls $(DEMO)/sources/*.parquet)"
 	@echo "overview:  $$(ls $(DEMO)/report/*.png)"
 
-test: $(ALL)
+$(COMPILED): $(ALL) $(shell find imcat/measure imcat/psf imcat/noise imcat/detect -name '*.py') $(TILE)
+	@echo "compiling what measures and fits (some minutes the first time)"
+	@folder=$$(mktemp -d) && { $(VENV)/bin/imcat run examples/tile -o $$folder/run --no-report > $$folder/log 2>&1 \
+	  || cat $$folder/log >&2; rm -rf $$folder; }
+	@echo $(CURDIR) > $@
+
+test: $(ALL) $(COMPILED)
 	@$(PY) -m pytest -n auto $(PYTEST)
 
 check: $(ALL)
