@@ -58,9 +58,8 @@ demo: $(DEMO)/run.json
 
 $(COMPILED): $(ALL) $(shell find imcat/measure imcat/psf imcat/noise imcat/detect -name '*.py') $(TILE)
 	@echo "compiling what measures and fits (some minutes the first time)"
-	@folder=$$(mktemp -d) && { $(VENV)/bin/imcat run examples/tile -o $$folder/run --no-report > $$folder/log 2>&1 \
-	  || cat $$folder/log >&2; rm -rf $$folder; }
-	@echo $(CURDIR) > $@
+	@folder=$$(mktemp -d); if $(VENV)/bin/imcat run examples/tile -o $$folder/run --no-report > $$folder/log 2>&1; \
+	  then echo $(CURDIR) > $@; else cat $$folder/log >&2; fi; rm -rf $$folder
 
 test: $(ALL) $(COMPILED)
 	@$(PY) -m pytest -n auto $(PYTEST)

@@ -24,8 +24,8 @@ PARTS = ("galaxies", "sky", "morphology", "classes", "detector")
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--folder", type=Path, help="that keeps stamps and samples")
-    parser.add_argument("--steps", type=int, default=500, help="of a short training of the detector")
-    parser.add_argument("--samples", type=int, default=48, help="that it learns from")
+    parser.add_argument("--steps", type=int, default=400, help="of a short training of the detector")
+    parser.add_argument("--samples", type=int, default=40, help="that it learns from")
 
 
 def main() -> None:

@@ -360,7 +360,7 @@ def detector(folder: Path, seeds: int, steps: int, number: int, width: int = 16)
                 f"   detector seed {seed} {arm:10} " + "  ".join(f"{k} {v:.4f}" for k, v in told.items()),
                 flush=True,
             )
-    return _table("detector", rows)
+    return _table("detector", rows) | {"steps": steps, "samples": number}
 
 
 def _view(index: int, seed: int, augmented: Path | None) -> View:

@@ -87,13 +87,22 @@ def main() -> None:
         field = [data_dir() / "sdss" / "fields" / FIELD]
         catalogue = imcat_catalogue(folder, field)
         # The listed places come from the r frame, with its noise: r alone shares it, all bands together do not.
-        alone = imcat_catalogue(folder / "r", field, "--bands", "r", "--no-models", "--no-classify")
+        quick = ("--no-models", "--no-classify")
+        alone = imcat_catalogue(folder / "r", field, "--bands", "r", *quick)
+        settings_file = folder / "files.toml"
+        settings_file.write_text("[measure]\nregistration_stars = 0\nregistration_error = 0.1\n")
+        as_files = imcat_catalogue(folder / "files", field, "--config", str(settings_file), *quick)
     order = np.argsort(-np.asarray(catalogue["detection_snr"]), kind="stable")
     x, y = np.asarray(catalogue["x"])[order], np.asarray(catalogue["y"])[order]
     rows["imcat, ugriz"] = recovered(x, y, lists)
     show("imcat, ugriz", rows["imcat, ugriz"])
     rows["imcat, r alone"] = recovered(np.asarray(alone["x"]), np.asarray(alone["y"]), lists)
     show("imcat, r alone", rows["imcat, r alone"])
+    # What the places are where the files' registration is taken for granted to a tenth of an arcsecond.
+    first = np.argsort(-np.asarray(as_files["detection_snr"]), kind="stable")[:LIMIT]
+    name = "imcat, registration_error 0.1, at the limit"
+    rows[name] = recovered(np.asarray(as_files["x"])[first], np.asarray(as_files["y"])[first], lists)
+    show(name, rows[name])
     # The list is in order of significance, so that its head is a list of equal length.
     for name in ("SExtractor, r, default settings", "SExtractor, r, threshold 1.0"):
         length = int(rows[name]["detections"])
