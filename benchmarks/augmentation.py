@@ -1,7 +1,7 @@
 """The augmenter: how real generated galaxies and sky are, and whether they help to train.
 
-``--parts`` names what is measured; results of parts measured before are kept beside it. ``--folder`` keeps stamps and samples
-from run to run.
+``--parts`` names what is measured; results of parts measured before are kept beside it. ``--folder`` keeps stamps, samples
+and the detector's results from run to run.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from augmentation_detector import detector
 from augmentation_quality import galaxies, skies
-from augmentation_use import LABELS, SEEDS, classes, detector, morphology, verdicts
-from common import arguments, newest, print_header, save, scratch, write_aside
+from augmentation_use import LABELS, SEEDS, classes, morphology, verdicts
+from common import Kept, arguments, newest, print_header, save, scratch, write_aside
 
 from imcat.registry import weights_folder
 
@@ -24,8 +25,8 @@ PARTS = ("galaxies", "sky", "morphology", "classes", "detector")
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--folder", type=Path, help="that keeps stamps and samples")
-    parser.add_argument("--steps", type=int, default=400, help="of a short training of the detector")
-    parser.add_argument("--samples", type=int, default=40, help="that it learns from")
+    parser.add_argument("--steps", type=int, default=1800, help="of a short training of the detector")
+    parser.add_argument("--samples", type=int, default=96, help="that it learns from")
 
 
 def main() -> None:
@@ -42,7 +43,12 @@ def main() -> None:
             "morphology": lambda: morphology(seeds, labels, 300 if quick else 2000),
             "classes": lambda: classes(folder, seeds, labels, os.cpu_count() or 1),
             "detector": lambda: detector(
-                place, seeds, 10 if quick else options.steps, 4 if quick else options.samples
+                place,
+                Kept(options.folder and options.folder / "detector.json"),
+                seeds,
+                10 if quick else options.steps,
+                4 if quick else options.samples,
+                quick=quick,
             ),
         }
         for part in options.parts.split(","):

@@ -1,4 +1,4 @@
-"""Do generated images help: heads on the frozen backbone and short trainings of the detector, with and without, five seeds.
+"""Do generated images help: heads on the frozen backbone, with and without, five seeds.
 
 Arms, at equal steps: (a) analytic images alone, (b) with classical augmentation, (c) with generated images beside it. The
 gain is that of (c) over (b), paired by seed, with its 95 % interval (Student's t).
@@ -6,7 +6,7 @@ gain is that of (c) over (b), paired by seed, with its 95 % interval (Student's 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,29 +14,19 @@ from typing import Any
 import numpy as np
 import torch
 from common import data_dir, verdict
-from detection import SDSS_EDGES, independent
-from detection_tools import Lists, judge
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from imcat.augment.assembly import augmented_stream
 from imcat.augment.observed import ObservedStamps
 from imcat.augment.trained import TrainedLight, load_light
 from imcat.backbones.choice import Backbone
 from imcat.backbones.files import load_backbone
 from imcat.config import Config
-from imcat.detect.network import DetectionNet
-from imcat.detect.network_search import TrainedNetwork, find_boxes
-from imcat.detect.network_settings import NetworkSettings
 from imcat.evaluate.detection import match_lists
 from imcat.pipeline import process_tile
-from imcat.simulate.settings import SimulateSettings
 from imcat.simulate.sources import Morphology
-from imcat.simulate.tiles import stream
 from imcat.stamps import Stamps, StampSettings, band_conditions, compress
 from imcat.surveys import find_tiles, read_tile
-from imcat.train.detection_samples import View, make_sample, tile_reader, view
-from imcat.train.detection_targets import Batch, batches, detection_loss, whole
 from imcat.train.light_data import sharp_stamps
 from imcat.train.light_training import generated
 from imcat.train.source_samples import SampleSettings, build_samples, read_sample, stamps_of
@@ -185,7 +175,7 @@ def gain(first: Sequence[float], second: Sequence[float]) -> dict[str, float]:
     return {"mean": float(apart.mean()), "half_width": float(half)}
 
 
-def _table(title: str, rows: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+def arms_table(title: str, rows: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     """Print and keep the scores of the arms and the gain of the last over the one before."""
     out: dict[str, Any] = {arm: {k: float(np.mean(v)) for k, v in row.items()} for arm, row in rows.items()}
     for name in rows[ARMS[0]]:
@@ -226,7 +216,7 @@ def morphology(seeds: int, labels: Sequence[int], tests: int = 2000) -> dict[str
                 told = scores(train_head(sets, len(Morphology), seed), judged, [int(m) for m in RARE])
                 for name, value in told.items():
                     rows[arm].setdefault(name, []).append(value)
-        found[str(number)] = _table(f"morphology, {number} labels", rows)
+        found[str(number)] = arms_table(f"morphology, {number} labels", rows)
     return found
 
 
@@ -293,7 +283,7 @@ def classes(folder: Path, seeds: int, labels: Sequence[int], workers: int) -> di
                 told["real_accuracy"] = float((said == (real.label == 1)).float().mean())
                 for name, value in told.items():
                     rows[arm].setdefault(name, []).append(value)
-        found[str(number)] = _table(f"classes, {number} labels", rows)
+        found[str(number)] = arms_table(f"classes, {number} labels", rows)
     return found
 
 
@@ -341,94 +331,6 @@ def _real_field(backbone: Backbone) -> Vectors:
     return Vectors(seen, torch.from_numpy(np.array(kind)[pairs.second]))
 
 
-def detector(folder: Path, seeds: int, steps: int, number: int, width: int = 16) -> dict[str, Any]:
-    """Short trainings of a small detection network."""
-    tile = independent(folder, "skymaker_sdss_03", 0.396, 1.0, 24.5)
-    validation = [_view(k, 9300, None) for k in range(8)]
-    rows: dict[str, dict[str, list[float]]] = {arm: {} for arm in ARMS}
-    for seed in range(seeds):
-        own = [_view(k, 9100 + seed, None) for k in range(number)]
-        made = [_view(k, 9200 + seed, folder) for k in range(number // 2)]
-        arms = {"analytic": own, "classical": own, "generated": own[: number - len(made)] + made}
-        for arm, views in arms.items():
-            drawn = _plain(views, seed) if arm == "analytic" else batches(views, 8, 128, seed, 0)
-            network = _short(drawn, width, steps, seed)
-            told = _judge(network, tile, validation)
-            for name, value in told.items():
-                rows[arm].setdefault(name, []).append(value)
-            print(
-                f"   detector seed {seed} {arm:10} " + "  ".join(f"{k} {v:.4f}" for k, v in told.items()),
-                flush=True,
-            )
-    return _table("detector", rows) | {"steps": steps, "samples": number}
-
-
-def _view(index: int, seed: int, augmented: Path | None) -> View:
-    """What the network sees of a sample."""
-    settings = SimulateSettings(depth_below_limit=2.0)
-    tiles = (
-        stream("sdss", seed, (256, 256), settings, start=index)
-        if augmented is None
-        else augmented_stream("sdss", seed, (256, 256), settings, start=index)
-    )
-    item = next(tiles)
-    return view(make_sample(item.tile, item.truth))
-
-
-def _plain(views: Sequence[View], seed: int) -> Iterator[Batch]:
-    """Crops that are neither turned nor mirrored: always the same four of each sample."""
-    rng = np.random.default_rng(seed)
-    cut = []
-    for one in views:
-        for y in (0, 128):
-            for x in (0, 128):
-                maps = one.maps[:, y : y + 128, x : x + 128]
-                cut.append(type(one)(**(vars(one) | {"maps": maps, "x": one.x - x, "y": one.y - y})))
-    while True:
-        parts = [whole(cut[k]) for k in rng.integers(len(cut), size=8)]
-        yield Batch(
-            torch.cat([p.maps for p in parts]), torch.cat([p.conditions for p in parts]),
-            torch.cat([p.heat for p in parts]), torch.cat([p.place for p in parts]), [c for p in parts for c in p.crops],
-        )  # fmt: skip
-
-
-def _short(drawn: Iterator[Batch], width: int, steps: int, seed: int) -> DetectionNet:
-    torch.manual_seed(seed)
-    network = DetectionNet(width)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-4)
-    for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = (
-                3e-3 * min(1.0, (step + 1) / 30) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
-            )
-        batch = next(drawn)
-        loss = detection_loss(network(batch.maps, batch.conditions), batch).total(0.1)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-    return network.eval()
-
-
-def _judge(network: DetectionNet, tile: Any, validation: Sequence[View]) -> dict[str, float]:
-    """Completeness of the independent tile at a purity of 0.95, and the loss on other simulated samples."""
-    logit = np.linspace(-8, 8, 65)
-    trained = TrainedNetwork(network, logit, 1 / (1 + np.exp(-logit)), 0.5, (1400.0, 11000.0), {})
-    reader, _ = tile_reader(tile.tile)
-    found = find_boxes(reader, trained, NetworkSettings(least_score=0.02))
-    row = judge([tile], Lists([found.x], [found.y], [found.score]), SDSS_EDGES)
-    shares, numbers = np.array(row["completeness"], float), np.array(row["truth"], float)
-    faint = slice(2, len(shares))
-    with torch.no_grad():
-        loss = [
-            float(detection_loss(network(b.maps, b.conditions), b).total(0.1)) for b in map(whole, validation)
-        ]
-    return {
-        "completeness": float((shares[faint] * numbers[faint]).sum() / numbers[faint].sum()),
-        "loss": float(np.mean(loss)),
-    }
-
-
 def verdicts(found: dict[str, Any]) -> list[dict[str, Any]]:
     """Gains whose interval excludes zero, where generated images are meant to help."""
     out = []
@@ -445,7 +347,8 @@ def verdicts(found: dict[str, Any]) -> list[dict[str, Any]]:
                     verdict(f"{part}, {number} labels: lower end of the gain of {name}", low, "> 0", low > 0)
                 )
     if "detector" in found:
-        own = found["detector"]["gain of completeness"]
-        low = own["mean"] - own["half_width"]
-        out.append(verdict("detector: lower end of the gain of completeness", low, "> 0", low > 0))
+        for name in ("completeness", "rare_completeness", "real_detections"):
+            own = found["detector"][f"gain of {name}"]
+            low = own["mean"] - own["half_width"]
+            out.append(verdict(f"detector: lower end of the gain of {name}", low, "> 0", low > 0))
     return out

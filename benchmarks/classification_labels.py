@@ -7,15 +7,14 @@ galaxies as they come most are smooth, and a network that learned nothing would 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import data_dir, verdict, write_aside
+from common import Kept, data_dir, verdict
 from numpy.typing import NDArray
 from torch import nn
 
@@ -131,23 +130,6 @@ def fingerprint(start: Vit | None) -> str:
     for value in () if start is None else start.state_dict().values():
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()[:12]
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Results in a file, so that a benchmark that was stopped goes on where it was."""
-
-    path: Path | None
-
-    def get(self, name: str, make: Callable[[], float]) -> float:
-        """The one of that name, computed where it is not there yet."""
-        known = json.loads(self.path.read_text()) if self.path is not None and self.path.exists() else {}
-        if name not in known:
-            known[name] = make()
-            if self.path is not None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                write_aside(self.path, json.dumps(known, indent=1))
-        return float(known[name])
 
 
 def efficiency(

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,9 @@ class Cost:
     wall: float
     cpu: float
     peak: float
+
+
+Value = TypeVar("Value")  # that JSON holds
 
 
 def data_dir() -> Path:
@@ -233,6 +236,24 @@ def write_aside(path: Path, text: str) -> None:
     aside = path.with_suffix(path.suffix + ".part")
     aside.write_text(text, encoding="utf-8")
     aside.replace(path)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Results in a file, so that a benchmark that was stopped goes on where it was."""
+
+    path: Path | None
+
+    def get(self, name: str, make: Callable[[], Value]) -> Value:
+        """The one of that name, computed where it is not there yet."""
+        known = json.loads(self.path.read_text()) if self.path is not None and self.path.exists() else {}
+        if name not in known:
+            known[name] = make()
+            if self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                write_aside(self.path, json.dumps(known, indent=1))
+        value: Value = known[name]
+        return value
 
 
 def save(name: str, result: Mapping[str, Any], *, quick: bool) -> None:
