@@ -40,6 +40,8 @@ _PIXEL, _RADIUS = 0.396, 1.0  # arcsec
 _NEGATIVES = 0.05  # detections in the negatives over those in the fields
 _OFTEN = 20  # rare sources in the tiles that they are judged on, times those of augmented tiles
 _RARE_LIMIT = 22.5  # r magnitude
+_LEAST, _HIGHEST = -4.0, 400.0  # logits of a candidate
+PLAIN_SEEDS = 3  # of analytic images alone, which only show where the others come from
 _SETTINGS = SimulateSettings(depth_below_limit=2.0)
 
 
@@ -85,37 +87,37 @@ def detector(folder: Path, kept: Kept, seeds: int, steps: int, number: int, *, q
     width, weights = 16, f"{load_light('light_sdss').card['sha256']}, {load_sky('sky_sdss').card['sha256']}"
     tests: list[Tests] = []  # read when the first network is there
     rows: dict[str, dict[str, list[float]]] = {arm: {} for arm in ARMS}
-    for seed in range(seeds):
-        samples: dict[bool, list[View]] = {}
-        for arm in ARMS:
+    shared: dict[int, list[View]] = {}
+    # The arms that are compared come first.
+    jobs = [(seed, arm) for seed in range(seeds) for arm in ARMS[1:]]
+    jobs += [(seed, ARMS[0]) for seed in range(min(seeds, PLAIN_SEEDS))]
+    for seed, arm in jobs:
 
-            def told(
-                seed: int = seed, arm: str = arm, samples: dict[bool, list[View]] = samples
-            ) -> dict[str, float]:
-                drawn = _drawn(arm, seed, number, samples)
-                network = _short(drawn, width, steps, seed)
-                if not tests:
-                    tests.append(Tests.load(folder, quick=quick))
-                return _judge(network, tests[0])
+        def told(seed: int = seed, arm: str = arm) -> dict[str, float]:
+            network = _short(_drawn(arm, seed, number, shared), width, steps, seed)
+            if not tests:
+                tests.append(Tests.load(folder, quick=quick))
+            return _judge(network, tests[0])
 
-            own = kept.get(
-                f"{arm}, {seed}, {number} samples, {steps} steps, {width} wide, {quick}, {weights}", told
-            )
-            for name, value in own.items():
-                rows[arm].setdefault(name, []).append(value)
-            print(
-                f"   detector seed {seed} {arm:10} " + "  ".join(f"{k} {v:.4f}" for k, v in own.items()),
-                flush=True,
-            )
+        own = kept.get(
+            f"{arm}, {seed}, {number} samples, {steps} steps, {width} wide, {quick}, {weights}", told
+        )
+        for name, value in own.items():
+            rows[arm].setdefault(name, []).append(value)
+        print(
+            f"   detector seed {seed} {arm:10} " + "  ".join(f"{k} {v:.4f}" for k, v in own.items()),
+            flush=True,
+        )
     each = {f"each {arm}": row for arm, row in rows.items()}
     return arms_table("detector", rows) | {"steps": steps, "samples": number} | each
 
 
-def _drawn(arm: str, seed: int, number: int, samples: dict[bool, list[View]]) -> Iterator[Batch]:
-    """Batches of an arm; `samples` keeps those that arms share."""
-    if not samples:
-        samples[False] = [_view(k, 9100 + seed, generate=False) for k in range(number)]
-    views = samples[False]
+def _drawn(arm: str, seed: int, number: int, shared: dict[int, list[View]]) -> Iterator[Batch]:
+    """Batches of an arm; `shared` keeps the samples that the arms of a seed have in common."""
+    if seed not in shared:
+        shared.clear()
+        shared[seed] = [_view(k, 9100 + seed, generate=False) for k in range(number)]
+    views = shared[seed]
     if arm == "generated":
         made = [_view(k, 9200 + seed, generate=True) for k in range(number // 2)]
         views = views[: number - len(made)] + made
@@ -166,8 +168,9 @@ def _short(drawn: Iterator[Batch], width: int, steps: int, seed: int) -> Detecti
 
 def _judge(network: DetectionNet, tests: Tests) -> dict[str, float]:
     """Completeness of faint sources and of rare ones at a purity of 0.95, detections in a real field, loss."""
-    logit = np.linspace(-8, 8, 65)
-    trained = TrainedNetwork(network, logit, 1 / (1 + np.exp(-logit)), 0.5, (1400.0, 11000.0), {})
+    # Ranks, not probabilities: where a network is sure of everything, those would be equal.
+    logit = np.array([-_HIGHEST, _HIGHEST])
+    trained = TrainedNetwork(network, logit, np.array([0.0, 1.0]), 0.5, (1400.0, 11000.0), {})
     row = judge([tests.independent], _found([tests.independent.tile], trained), SDSS_EDGES)
     shares, numbers = np.array(row["completeness"], float)[2:], np.array(row["truth"], float)[2:]
     rare = judge(tests.rare, _found([f.tile for f in tests.rare], trained), (10.0, _RARE_LIMIT))
@@ -189,7 +192,7 @@ def _found(tiles: Sequence[Tile], trained: TrainedNetwork) -> Lists:
     lists = Lists()
     for tile in tiles:
         reader, _ = tile_reader(tile)
-        found = find_boxes(reader, trained, NetworkSettings(least_score=0.02))
+        found = find_boxes(reader, trained, NetworkSettings(least_score=0.5 + 0.5 * _LEAST / _HIGHEST))
         lists.add(found.x, found.y, found.score)
     return lists
 

@@ -1,16 +1,15 @@
 """Which pre-training is worth more: masked autoencoding or masked tokens, on the same tiles, for the same steps.
 
-Both backbones are trained (weights/recipes/compare_mae.toml, compare_beit.toml) where ``--backbones`` does not hold them, then
-fine-tuned on few labels of simulated morphology, and of real galaxies that people called spiral or not, beside the same
-network from nothing. Labels are those of tiles and objects that no backbone saw.
+Both backbones are trained (weights/recipes/compare_mae.toml, compare_beit.toml) where ``--backbones`` does not hold them. Then a
+linear classifier learns from their vectors as they are, and all of the network from few labels: simulated morphology, and real
+galaxies that people called spiral or not. Tiles and objects that judge were seen by no backbone.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +20,32 @@ from classification_labels import (
     SEEDS,
     SIMULATED,
     Task,
+    drawn,
     efficiency,
     morphology_task,
     spiral_task,
 )
-from common import arguments, print_header, save, scratch, verdict
+from common import Kept, arguments, print_header, save, scratch, verdict
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from imcat.backbones.files import load_backbone
-from imcat.processes import follow_parent
 from imcat.stamps import StampSettings
 from imcat.train.classification_data import simulated_sets
+from imcat.train.fine_tuning import Labelled
 from imcat.train.recipes import run_recipe
 from imcat.train.source_samples import SampleSettings, build_samples, read_sample
 
 METHODS = ("mae", "beit")
 RECIPES = Path(__file__).resolve().parents[1] / "weights" / "recipes"
 TEST = 908  # seed of tiles that no training saw
-LABELS = (71, 4)  # seed and number of the tiles whose labels are learned from
+TESTS = 2  # that judge
+LABELS = (71, 4)  # seed and number of the tiles whose labels are learned from: those of the recipes
+TUNED = (300,)  # labels with which all of the network is trained
+PENALTY = 0.03  # inverse weight of the linear classifier's penalty
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -45,8 +53,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--backbones", type=Path, help="folder that keeps backbones and samples from run to run"
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--tasks", default="simulated,real", help="simulated, real, or both")
-    parser.add_argument("--tiles", type=int, default=2, help="that judge")
 
 
 def _tiles(folder: Path, seed: int, number: int, workers: int) -> Any:
@@ -55,50 +61,76 @@ def _tiles(folder: Path, seed: int, number: int, workers: int) -> Any:
     return simulated_sets([read_sample(p) for p in paths])[0]
 
 
-def _one(job: tuple[Task, int, dict[str, str], int]) -> dict[str, Any]:
-    """One number of labels with one seed."""
-    task, number, folders, seed = job
+@torch.no_grad()
+def _seen(network: Any, rows: Labelled) -> NDArray[np.float32]:
+    """Vectors of a backbone as it is."""
+    assert isinstance(rows.given, tuple)
+    pieces = np.array_split(np.arange(len(rows)), max(1, len(rows) // 256))
+    return np.concatenate([network(*(t[p] for t in rows.given)).numpy() for p in pieces])
+
+
+def frozen(task: Task, numbers: Sequence[int], folders: dict[str, str], seeds: int) -> dict[str, Any]:
+    """Balanced accuracy of a linear classifier on the vectors of each backbone, which stays as it is."""
+    label, judged = task.rows.label.numpy(), task.test.label.numpy()
+    vectors = {}
+    for name, where in folders.items():
+        network = load_backbone(f"compare_{name}", where)
+        vectors[name] = _seen(network, task.rows), _seen(network, task.test)
+    found: dict[str, Any] = {}
+    for number in numbers:
+        row: dict[str, list[float]] = {name: [] for name in folders}
+        for seed in range(seeds):
+            rows = drawn(label, number, seed)
+            for name, (known, asked) in vectors.items():
+                model = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, max_iter=2000))
+                said = model.fit(known[rows], label[rows]).predict(asked)
+                row[name].append(float(balanced_accuracy_score(judged, said)))
+        found[str(number)] = _row(f"{task.name}, frozen, {number} labels", row)
+    return found
+
+
+def tuned(
+    task: Task, numbers: Sequence[int], folders: dict[str, str], seeds: int, kept: Kept
+) -> dict[str, Any]:
+    """Balanced accuracy after all of the backbone is trained on few labels."""
     torch.set_num_threads(1)
     starts: dict[str, Any] = {
         name: load_backbone(f"compare_{name}", where) for name, where in folders.items()
     }
-    return efficiency(task, (number,), starts | {"from nothing": None}, 1, first=seed)
-
-
-def compare(
-    task: Task, numbers: tuple[int, ...], folders: dict[str, str], seeds: int, workers: int
-) -> dict[str, Any]:
-    """Accuracy by number of labels and start; means, spreads, and paired differences with their error."""
-    jobs = [(task, number, folders, seed) for number in numbers for seed in range(seeds)]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=follow_parent) as pool:
-        results = list(pool.map(_one, jobs))
-    found: dict[str, Any] = {"test": len(task.test)}
+    found: dict[str, Any] = {}
+    told = efficiency(task, numbers, starts, seeds, kept=kept) if numbers else {}
     for number in numbers:
-        own = [r[str(number)] for job, r in zip(jobs, results, strict=True) if job[1] == number]
-        row = {name: [o[name]["each"][0] for o in own] for name in own[0]}
-        found[str(number)] = {
-            name: {
-                "mean": float(np.mean(v)),
-                "spread": float(np.std(v, ddof=1)) if len(v) > 1 else 0.0,
-                "each": v,
-            }
-            for name, v in row.items()
-        }
-        apart = 100 * (np.array(row["mae"]) - np.array(row["beit"]))
-        error = float(apart.std(ddof=1) / np.sqrt(len(apart))) if len(apart) > 1 else 0.0
-        found[str(number)]["mae minus beit, points"] = {"mean": float(apart.mean()), "error": error}
-        print(
-            f"   {task.name} {number:5d} labels   "
-            + "   ".join(f"{name} {np.mean(v):.4f} ± {np.std(v):.4f}" for name, v in row.items())
-            + f"   mae - beit {apart.mean():+.2f} ± {error:.2f} points",
-            flush=True,
-        )
+        row = {name: told[str(number)][name]["each"] for name in starts}
+        found[str(number)] = _row(f"{task.name}, fine-tuned, {number} labels", row)
     return found
+
+
+def _row(title: str, row: dict[str, list[float]]) -> dict[str, Any]:
+    """Means and spreads by start, and their paired difference with its error."""
+    out: dict[str, Any] = {
+        name: {
+            "mean": float(np.mean(v)),
+            "spread": float(np.std(v, ddof=1)) if len(v) > 1 else 0.0,
+            "each": v,
+        }
+        for name, v in row.items()
+    }
+    apart = 100 * (np.array(row["mae"]) - np.array(row["beit"]))
+    error = float(apart.std(ddof=1) / np.sqrt(len(apart))) if len(apart) > 1 else 0.0
+    out["mae minus beit, points"] = {"mean": float(apart.mean()), "error": error}
+    print(
+        f"   {title:44} "
+        + "   ".join(f"{name} {np.mean(v):.4f} ± {np.std(v):.4f}" for name, v in row.items())
+        + f"   mae - beit {apart.mean():+.2f} ± {error:.2f} points",
+        flush=True,
+    )
+    return out
 
 
 def main() -> None:
     """Measure."""
     options = arguments(str(__doc__), _options)
+    quick, seeds = options.quick, 1 if options.quick else SEEDS
     result: dict[str, Any] = print_header("pretraining")
     with scratch() as place:
         base = options.backbones or place
@@ -106,31 +138,28 @@ def main() -> None:
         for method in METHODS:
             folder = base / f"compare_{method}"
             if not (folder / f"compare_{method}.toml").is_file():
-                run_recipe(
-                    RECIPES / f"compare_{method}.toml", folder, smoke=options.quick, workers=options.workers
-                )
+                run_recipe(RECIPES / f"compare_{method}.toml", folder, smoke=quick, workers=options.workers)
             folders[method] = str(folder)
-        tasks: list[tuple[Task, tuple[int, ...]]] = []
-        if "simulated" in options.tasks:
-            few = 1 if options.quick else 0
-            training = _tiles(base / "sources", LABELS[0], few or LABELS[1], options.workers)
-            test = _tiles(base / "sources", TEST, few or options.tiles, options.workers)
-            tasks.append((morphology_task(training, test), SIMULATED))
-        if "real" in options.tasks:
-            tasks.append((spiral_task(StampSettings().size), REAL))
-        verdicts = []
-        for task, numbers in tasks:
-            found = compare(task, numbers[:1] if options.quick else numbers, folders, 1 if options.quick else SEEDS, options.workers)  # fmt: skip
-            result[task.name] = found
-            mean = float(
-                np.mean([v["mae minus beit, points"]["mean"] for k, v in found.items() if k != "test"])
-            )
-            verdicts.append(
-                verdict(
-                    f"{task.name}: mae minus beit, mean over numbers of labels, points", mean, "> 0", mean > 0
-                )
-            )
-        save("pretraining", result | {"verdicts": verdicts}, quick=options.quick)
+        kept, verdicts = Kept(options.backbones and base / "tuned.json"), []
+        for task, numbers in _tasks(base / "sources", options.workers, quick=quick):
+            some = numbers[:1] if quick else numbers
+            own = {
+                "frozen": frozen(task, some, folders, seeds),
+                "fine-tuned": tuned(task, some[:1] if quick else TUNED, folders, seeds, kept),
+            }
+            result[task.name] = {"test": len(task.test)} | own
+            for way, rows in own.items():
+                mean = float(np.mean([v["mae minus beit, points"]["mean"] for v in rows.values()]))
+                what = f"{task.name}, {way}: mae minus beit, mean over numbers of labels, points"
+                verdicts.append(verdict(what, mean, "> 0", mean > 0))
+        save("pretraining", result | {"verdicts": verdicts}, quick=quick)
+
+
+def _tasks(sources: Path, workers: int, *, quick: bool) -> Iterator[tuple[Task, tuple[int, ...]]]:
+    training = _tiles(sources, LABELS[0], 1 if quick else LABELS[1], workers)
+    test = _tiles(sources, TEST, 1 if quick else TESTS, workers)
+    yield morphology_task(training, test), SIMULATED
+    yield spiral_task(StampSettings().size), REAL
 
 
 if __name__ == "__main__":
