@@ -6,17 +6,18 @@ quick and a command pays for what it uses only.
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from imcat import __version__
+from imcat.cli_making import augment, simulate, train
+from imcat.cli_options import HELP, Program, comma_separated, single_threaded_libraries
 from imcat.errors import ImcatError, UsageError
 
 if TYPE_CHECKING:
@@ -25,30 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "main"]
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _INTERRUPTED, _PIPE_CLOSED = 130, 141  # as shells report SIGINT and SIGPIPE
 
 
-class _Program(click.Group):
-    """The program; an unknown command is answered with the nearest one."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if not name.startswith("-") and name not in self.commands:
-            near = difflib.get_close_matches(name, self.commands, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(self.commands)}"
-            raise UsageError(f"no command is called {name!r}; {hint}")
-        return super().resolve_command(ctx, args)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
-@click.group(cls=_Program, invoke_without_command=True, context_settings=_HELP)
+@click.group(cls=Program, invoke_without_command=True, context_settings=HELP)
 @click.version_option(__version__, prog_name="imcat", message="%(prog)s %(version)s")
 @click.pass_context
 def _program(context: click.Context) -> None:
@@ -62,29 +43,7 @@ def _program(context: click.Context) -> None:
         )
 
 
-def _comma_separated(
-    _: click.Context, parameter: click.Parameter, value: str | None
-) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    words = tuple(word.strip() for word in value.split(","))
-    if not all(words):
-        raise UsageError(f"--{parameter.name} is {value!r}; expected names with commas between")
-    return words
-
-
-def _options(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
-    """Arguments and options that several commands have."""
-
-    def add(command: _Command) -> _Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-@_program.command(context_settings=_HELP)
+@click.command(context_settings=HELP)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option("-o", "--out", required=True, metavar="OUT", help="Folder for catalogue, ledger and report.")
 @click.option(
@@ -94,7 +53,7 @@ def _options(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _
     show_default=True,
     help="What kind of files the inputs are.",
 )
-@click.option("--bands", metavar="B,B,...", callback=_comma_separated, help="Bands to use (default: all).")
+@click.option("--bands", metavar="B,B,...", callback=comma_separated, help="Bands to use (default: all).")
 @click.option("--config", "config_file", metavar="F.toml", help="Settings.")
 @click.option(
     "--detector",
@@ -122,7 +81,7 @@ def _options(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _
 @click.option(
     "--images",
     metavar="KIND,KIND,...",
-    callback=_comma_separated,
+    callback=comma_separated,
     help="Write images too: background, rms, segmentation, residual.",
 )
 @click.option(
@@ -149,7 +108,7 @@ def run(
     """
     if verbose:
         _log_to_stderr()
-    _single_threaded_libraries()
+    single_threaded_libraries()
     from imcat.scale import make_progress
     from imcat.scale import run as run_tiles
 
@@ -168,7 +127,7 @@ def run(
     return summary.exit_code
 
 
-@_program.command(context_settings=_HELP)
+@click.command(context_settings=HELP)
 @click.argument("tile", metavar="TILE")
 @click.option("--positions", required=True, metavar="TABLE", help="Table with ra and dec in degrees.")
 @click.option("-o", "--out", required=True, metavar="FILE", help="The table with the fluxes added.")
@@ -180,7 +139,7 @@ def measure(tile: str, positions: str, out: str, config_file: str | None) -> int
     (arcsec), model_axis_ratio and model_angle (degrees), and model (exponential or de Vaucouleurs), model fluxes
     are measured as well.
     """
-    _single_threaded_libraries()
+    single_threaded_libraries()
     from imcat.scale.forced import run_forced
 
     summary = run_forced(
@@ -194,7 +153,7 @@ def measure(tile: str, positions: str, out: str, config_file: str | None) -> int
     return 0
 
 
-@_program.command(context_settings=_HELP)
+@click.command(context_settings=HELP)
 @click.argument("table", metavar="TABLE")
 @click.option(
     "-o", "--out", required=True, metavar="FILE", help="The table with classes and redshifts added."
@@ -221,7 +180,7 @@ def classify(table: str, out: str, filters: str | None, prior: str | None, model
     the flux columns of a catalogue; ebv, ra and dec are used where they are there. Rows, their order and all other
     columns are kept.
     """
-    _single_threaded_libraries()
+    single_threaded_libraries()
     from imcat.scale.classified import classify_with, run_classify
 
     if model is not None and prior is not None:
@@ -238,32 +197,7 @@ def classify(table: str, out: str, filters: str | None, prior: str | None, model
     return 0
 
 
-_TRAINING = _options(
-    click.argument("recipe", metavar="RECIPE.toml"),
-    click.option("-o", "--out", metavar="DIR", help="Samples, log and weights [default: build/train/NAME]."),
-    click.option("--smoke", is_flag=True, help="A minute's training, to see that all works."),
-    click.option("--resume", is_flag=True, help="Continue from the last checkpoint."),
-    click.option("--workers", type=int, metavar="N", help="Processes [default: one for each core]."),
-)
-
-
-@_program.command(context_settings=_HELP)
-@_TRAINING
-def train(**how: Any) -> int:
-    """Train a network as a recipe says, and write its weights and card."""
-    return _train(**how)
-
-
-def _train(recipe: str, out: str | None, smoke: bool, resume: bool, workers: int | None) -> int:
-    from imcat.train.recipes import run_recipe
-
-    _refuse_no_workers(workers)
-    card = run_recipe(recipe, out, smoke=smoke, resume=resume, workers=workers or os.cpu_count() or 1)
-    click.echo(f"weights and card: {card}")
-    return 0
-
-
-@_program.command(context_settings=_HELP)
+@click.command(context_settings=HELP)
 @click.argument("source", metavar="OUT")
 @click.option(
     "-o",
@@ -292,7 +226,7 @@ def export(source: str, out: str, names: str, primary: bool) -> int:
     return 0
 
 
-@_program.command(context_settings=_HELP)
+@click.command(context_settings=HELP)
 @click.argument("source", metavar="OUT")
 @click.argument("sql", metavar='"SELECT ... FROM sources"')
 @click.option("-o", "--out", metavar="FILE", help="Write the result instead of printing it.")
@@ -309,7 +243,7 @@ def query(source: str, sql: str, out: str | None) -> int:
     return 0
 
 
-@_program.command(context_settings=_HELP)
+@click.command(context_settings=HELP)
 @click.argument("paths", metavar="CATALOGUE TRUTH | --realism REAL...", nargs=-1, required=True)
 @click.option("--realism", is_flag=True, help="Compare the twins of real tiles with these.")
 @click.option("--twins", metavar="DIR", help="Folder of the twins: tiles with the names of the real ones.")
@@ -357,133 +291,13 @@ def _evaluate_realism(real: tuple[str, ...], twins: str, out: str) -> None:
         click.echo(line)
 
 
-_TILES = _options(
-    click.argument("survey", type=click.Choice(["sdss", "csst"])),
-    click.option(
-        "-n", "--count", type=int, default=1, show_default=True, metavar="N", help="Number of tiles."
-    ),
-    click.option("--seed", type=int, required=True, metavar="S", help="Decides every byte."),
-    click.option("-o", "--out", required=True, metavar="DIR", help="Folder for the tiles."),
-    click.option(
-        "--like",
-        multiple=True,
-        metavar="TILE",
-        help="Make twins of real tiles: same PSF, noise, sky and depth.",
-    ),
-    click.option("--size", metavar="WIDTHxHEIGHT", help="In pixels, or full for a whole detector."),
-    click.option("--config", metavar="FILE", help="TOML file with a table [simulate]."),
-    click.option("--workers", type=int, metavar="N", help="Processes [default: one for each core]."),
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
-)
-
-
-@_program.command(context_settings=_HELP)
-@_TILES
-def simulate(**what: Any) -> int:
-    """Simulate tiles in a survey's own file format, with their truth.
-
-    Tiles go to DIR/tile-0001 and so on; those that are complete already are kept.
-    """
-    return _write_tiles(**what)
-
-
-def _write_tiles(
-    survey: str,
-    count: int,
-    seed: int,
-    out: str,
-    size: str | None,
-    config: str | None,
-    as_json: bool,
-    **how: Any,
-) -> int:
-    from imcat.config import read_simulate_settings
-    from imcat.scale.executor import keep_freed_memory
-    from imcat.scale.simulation import parse_size, run_simulation
-
-    _refuse_no_workers(how["workers"])
-    keep_freed_memory()
-    shape, settings = parse_size(size, survey), read_simulate_settings(config)
-    summary = run_simulation(
-        survey, count, seed, Path(out), shape=shape, settings=settings,
-        progress=lambda line: click.echo(line, err=True), **how,
-    )  # fmt: skip
-    for folder, reason in summary.failed.items():
-        click.echo(f"error: {folder}: {reason}", err=True)
-    if as_json:
-        import json
-
-        click.echo(json.dumps({"tiles": [str(p) for p in summary.written], "failed": summary.failed}))
-    elif summary.written:
-        click.echo(f"{len(summary.written)} tiles in {out}, {summary.rate}")
-    return summary.exit_code
-
-
-def _refuse_no_workers(workers: int | None) -> None:
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers is {workers}; expected at least 1")
-
-
-@_program.group(cls=_Program, context_settings=_HELP, invoke_without_command=True)
-@click.pass_context
-def augment(context: click.Context) -> None:
-    """Training images: train generators, write tiles that mix what they generate with what is simulated."""
-    if context.invoked_subcommand is None:
-        raise UsageError("augment needs a command; expected train or tiles")
-
-
-@augment.command("train", context_settings=_HELP)
-@_TRAINING
-def augment_train(**how: Any) -> int:
-    """Train a generator of galaxies or of sky as a recipe says, and write its weights and card."""
-    return _train(**how)
-
-
-@augment.command("tiles", context_settings=_HELP)
-@_TILES
-@click.option("--bands", metavar="B,B,...", callback=_comma_separated, help="Bands to write (default: all).")
-@click.option("--generated", type=float, metavar="SHARE", help="Share of generated galaxies [default: 0.5].")
-@click.option(
-    "--magnitudes", metavar="BRIGHT:FAINT", help="Generate galaxies of these only (AB, near 6200 A)."
-)
-@click.option(
-    "--generated-sky",
-    type=float,
-    metavar="SHARE",
-    help="Share of tiles with generated sky [sdss 0.5, csst 0].",
-)
-@_options(
-    *(
-        click.option(f"--{name}", type=float, metavar="RATE", help=f"{what} on a square degree [{default}].")
-        for name, what, default in (
-            ("lenses", "Strong lenses", "sdss 300, csst 8000"),
-            ("lookalikes", "What looks like a lens and is none", "sdss 300, csst 8000"),
-            ("mergers", "Mergers beyond the sky's own", "sdss 300, csst 8000"),
-            ("quasars", "Quasars beyond the sky's own", "sdss 300, csst 8000"),
-            ("pairs", "Close pairs beyond the sky's own", "sdss 600, csst 16000"),
-        )
-    )
-)
-@click.option("--weights", metavar="DIR", help="Folder of the generators' weights [default: imcat's own].")
-def augment_tiles(
-    survey: str, magnitudes: str | None, bands: tuple[str, ...] | None, weights: str | None, **what: Any
-) -> int:
-    """Write training tiles with truth and boxes, in a survey's own file format.
-
-    Galaxies and sky that networks generate are mixed with the simulator's, and lenses, mergers, quasars and close pairs
-    are far more frequent than on the sky. Tiles go to DIR/tile-0001 and so on; those that are complete already are kept.
-    """
-    _single_threaded_libraries()
-    from imcat.augment.assembly_settings import RARE, AugmentSettings, parse_magnitudes
-
-    mix = {name: what.pop(name) for name in ("generated", "generated_sky", *RARE)}
-    mix |= {"bands": bands, "magnitudes": parse_magnitudes(magnitudes)}
-    made = AugmentSettings.of_survey(survey, **mix)
-    return _write_tiles(survey=survey, augment=made, weights=weights, **what)
-
-
 #: Commands by name, in the order of ``imcat --help``.
-COMMANDS: dict[str, click.Command] = dict(_program.commands)
+COMMANDS: dict[str, click.Command] = {
+    str(command.name): command
+    for command in (run, measure, classify, train, export, query, evaluate, simulate, augment)
+}
+for _command in COMMANDS.values():
+    _program.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -585,13 +399,3 @@ def _log_to_stderr() -> None:
     logger = logging.getLogger("imcat")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
-
-
-def _single_threaded_libraries() -> None:
-    """Windows of a tile run side by side already; has an effect before numpy is imported only."""
-    if "numpy" not in sys.modules:
-        from imcat.processes import single_threaded_libraries
-        from imcat.scale.executor import keep_freed_memory
-
-        single_threaded_libraries()
-        keep_freed_memory()

@@ -22,7 +22,8 @@ ROOT = Path(imcat.__file__).parents[1]
 ROOMS = (
     "errors", "flags", "schema", "window", "processes", "registry", "catalogue", "psf", "tile", "surveys", "align", "noise",
     "render", "detect", "measure", "simulate", "stamps", "backbones", "classify", "evaluate", "augment",
-    "config", "prepared", "products", "engines", "checks", "classes", "tile_catalogue", "pipeline", "train", "scale", "inspect", "cli",
+    "config", "prepared", "products", "engines", "checks", "classes", "tile_catalogue", "pipeline", "train", "scale", "inspect", "cli_options",
+    "cli_making", "cli",
 )  # fmt: skip
 
 # What a reader of the repository sees; environments and build products are not part of it.
