@@ -23,6 +23,7 @@ from imcat.train.loop import (
     load_checkpoint,
     parameter_groups,
     save_checkpoint,
+    training_device,
     use_all_cores,
 )
 
@@ -200,7 +201,7 @@ def train_classifier(
         With averaged weights, on the CPU.
     """
     out.mkdir(parents=True, exist_ok=True)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = training_device(device)
     use_all_cores()
     torch.manual_seed(recipe.seed)
     width = build_backbone(backbone).width

@@ -27,7 +27,7 @@ from imcat.train.detection_packs import load_views, simulate_samples
 from imcat.train.detection_recipe import DetectionRecipe
 from imcat.train.detection_samples import View, labelled_sample, view
 from imcat.train.detection_targets import Losses, batches, detection_loss, whole
-from imcat.train.loop import half_precision
+from imcat.train.loop import half_precision, training_device
 
 __all__ = [
     "CLIP",
@@ -72,7 +72,7 @@ def train_detection(
         Of the last checkpoint.
     """
     out.mkdir(parents=True, exist_ok=True)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = training_device(device)
     if place.type == "cuda" and not recipe.tiles:
         from imcat.train.detection_device import train_on_device
 

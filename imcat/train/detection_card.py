@@ -24,6 +24,7 @@ from imcat.train.detection_packs import load_views, simulate_samples
 from imcat.train.detection_recipe import DetectionRecipe
 from imcat.train.detection_samples import View
 from imcat.train.detection_targets import Crop, real_candidates
+from imcat.train.loop import training_device
 
 __all__ = ["calibration", "isotonic", "judge", "working_point", "write_weights"]
 
@@ -80,7 +81,7 @@ def judge(network: DetectionNet, views: Sequence[View]) -> tuple[Float64, NDArra
     """Logits of the scores of all candidates on simulated tiles, and which of them are real."""
     logits, reals = [np.empty(0)], [np.empty(0, bool)]
     settings = NetworkSettings()
-    place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    place = training_device()
     network = copy.deepcopy(network).to(place)
     for one in views:
         with torch.inference_mode():

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from imcat.classify.network import Measured
 from imcat.classify.own_classes import OwnHead
 from imcat.errors import ConfigError, UsageError
-from imcat.train.loop import Average, cosine_rate, half_precision, parameter_groups, use_all_cores
+from imcat.train.loop import (
+    Average,
+    cosine_rate,
+    half_precision,
+    parameter_groups,
+    training_device,
+    use_all_cores,
+)
 
 __all__ = ["FineTuneRecipe", "Labelled", "Tuned", "fine_tune", "macro_f1", "split_objects"]
 
@@ -244,7 +251,7 @@ def fine_tune(
     device : str, optional
         ``cpu`` or ``cuda``; default: a GPU where there is one.
     """
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = training_device(device)
     use_all_cores()
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)

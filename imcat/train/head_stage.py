@@ -33,6 +33,7 @@ from imcat.train.loop import (
     load_checkpoint,
     parameter_groups,
     save_checkpoint,
+    training_device,
     use_all_cores,
 )
 
@@ -64,7 +65,7 @@ def train_heads(
     device: str | None = None,
 ) -> Seeing:
     """Go on with the heads; parameters are those of `imcat.train.classification.train_classifier`."""
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = training_device(device)
     use_all_cores()
     torch.manual_seed(recipe.seed + 1)
     network = network.to(place)

@@ -26,12 +26,11 @@ from imcat.render.draw import draw_stamps
 from imcat.render.stamps import StampPsf
 from imcat.simulate.filters import FilterSet
 from imcat.simulate.galaxies import band_bulge_fraction, galaxy_components, half_light_radius
-from imcat.simulate.population_tables import data_folder
 from imcat.simulate.scene import Models
 from imcat.simulate.sources import Kind, Morphology, Sources
 from imcat.simulate.twin import measure_profile
-from imcat.surveys import find_tiles, read_tile
 from imcat.tile import Tile
+from imcat.train.real_tiles import kept_for_tiles
 from imcat.window import Window
 
 __all__ = ["SIZE", "galaxy_rows", "observed_galaxies", "real_stamps", "sharp_stamps", "tile_stamps"]
@@ -74,17 +73,15 @@ def real_stamps(names: Sequence[str], folder: Path) -> ObservedStamps:
     InputError
         If there are no real data, or a tile cannot be read.
     """
-    parts = []
-    for number, name in enumerate(names):
-        path = folder / f"light-{Path(name).name}-{SIZE}.npz"
-        if not path.exists():
-            (source,) = find_tiles([str(data_folder() / name)])
-            tile_stamps(read_tile(source)).write(path)
-        own = ObservedStamps.read(path)
-        parts.append(replace(own, field=np.full(len(own), number, np.int16)))
-    if not parts:
+    paths = kept_for_tiles(
+        names, folder, f"light-{{}}-{SIZE}", lambda tile, path: tile_stamps(tile).write(path)
+    )
+    if not paths:
         raise InputError("no real tiles are named", expected="folders below that of the real data")
-    return ObservedStamps.concatenate(parts)
+    parts = [ObservedStamps.read(path) for path in paths]
+    return ObservedStamps.concatenate(
+        [replace(own, field=np.full(len(own), k, np.int16)) for k, own in enumerate(parts)]
+    )
 
 
 def tile_stamps(

@@ -29,7 +29,7 @@ from imcat.train.generator_loop import Schedule, train_generator
 from imcat.train.light_data import real_stamps, sharp_stamps
 from imcat.train.light_recipe import SURVEY_BANDS, LightRecipe
 from imcat.train.light_trainers import Adversarial, Autoencoding, scaled
-from imcat.train.loop import use_all_cores
+from imcat.train.loop import training_device, use_all_cores
 
 __all__ = ["LightRecipe", "generated", "made_looks", "stamp_looks", "train_light"]
 
@@ -66,7 +66,7 @@ def train_light(
 
     folder.mkdir(parents=True, exist_ok=True)
     use_all_cores()
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = training_device(device)
     training, validation = _stamps(recipe, folder)
     trainer = (Adversarial if recipe.method == "gan" else Autoencoding)(recipe, training, place)
     real = stamp_looks(validation)

@@ -24,8 +24,14 @@ __all__ = [
     "load_checkpoint",
     "parameter_groups",
     "save_checkpoint",
+    "training_device",
     "use_all_cores",
 ]
+
+
+def training_device(name: str | None = None) -> torch.device:
+    """The device of that name; a GPU where none is named and there is one."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def use_all_cores() -> None:

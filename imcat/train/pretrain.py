@@ -24,6 +24,7 @@ from imcat.train.loop import (
     load_checkpoint,
     parameter_groups,
     save_checkpoint,
+    training_device,
     use_all_cores,
 )
 from imcat.train.stamp_sets import StampBatch, StampSet, stamp_batches
@@ -140,7 +141,7 @@ def pretrain(
     torch.nn.Module
         The averaged network with its decoder, on the CPU.
     """
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = training_device(device)
     use_all_cores()
     torch.manual_seed(recipe.seed)
     run = _Run(recipe, training, validation, place, resume)

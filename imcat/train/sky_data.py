@@ -16,9 +16,8 @@ from imcat.errors import InputError
 from imcat.measure.views import pixel_to_sky, sky_to_pixel
 from imcat.noise import NoiseSettings, measure_noise
 from imcat.pipeline import catalogue_tile
-from imcat.simulate.population_tables import data_folder
-from imcat.surveys import find_tiles, read_tile
 from imcat.tile import Tile
+from imcat.train.real_tiles import kept_for_tiles
 from imcat.window import Window
 
 __all__ = ["PATCH", "SkyPatches", "real_sky", "tile_sky"]
@@ -92,13 +91,8 @@ def real_sky(names: Sequence[str], folder: Path) -> SkyPatches:
     InputError
         If there are no real data, a tile cannot be read, or their bands differ.
     """
-    parts = []
-    for name in names:
-        path = folder / f"sky-{Path(name).name}-{PATCH}.npz"
-        if not path.exists():
-            (source,) = find_tiles([str(data_folder() / name)])
-            tile_sky(read_tile(source)).write(path)
-        parts.append(SkyPatches.read(path))
+    paths = kept_for_tiles(names, folder, f"sky-{{}}-{PATCH}", lambda tile, path: tile_sky(tile).write(path))
+    parts = [SkyPatches.read(path) for path in paths]
     if not parts or len({p.bands for p in parts}) > 1:
         raise InputError(
             f"real tiles have bands {', '.join(sorted({'/'.join(p.bands) for p in parts})) or 'of none'}",

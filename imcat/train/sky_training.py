@@ -20,7 +20,7 @@ from imcat.augment.trained import SKY_FORMAT
 from imcat.errors import ConfigError
 from imcat.train.card_text import write_with_card
 from imcat.train.generator_loop import GeneratorTrainer, Schedule, train_generator
-from imcat.train.loop import use_all_cores
+from imcat.train.loop import training_device, use_all_cores
 from imcat.train.sky_data import PATCH, SkyPatches, real_sky
 
 __all__ = ["SkyRecipe", "train_sky"]
@@ -114,7 +114,7 @@ def train_sky(recipe: SkyRecipe, folder: Path, *, resume: bool = False, device: 
 
     folder.mkdir(parents=True, exist_ok=True)
     use_all_cores()
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = training_device(device)
     if recipe.real:
         patches = real_sky(recipe.real, folder.parent / "sources")
         validation = real_sky(recipe.validation, folder.parent / "sources") if recipe.validation else patches

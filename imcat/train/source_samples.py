@@ -29,15 +29,14 @@ from imcat.pipeline import process_tile
 from imcat.processes import follow_parent
 from imcat.simulate.balanced import balanced_sources
 from imcat.simulate.parts import Parts
-from imcat.simulate.population_tables import data_folder
 from imcat.simulate.scene import Models
 from imcat.simulate.settings import SimulateSettings
 from imcat.simulate.sources import Kind, Sources
 from imcat.simulate.tiles import observe, simulate_tile
 from imcat.simulate.truth_columns import truth_columns
 from imcat.stamps import Stamps, StampSettings, compress, expand
-from imcat.surveys import find_tiles, read_tile
 from imcat.tile import Tile
+from imcat.train.real_tiles import kept_for_tiles
 
 __all__ = [
     "SampleSettings",
@@ -284,15 +283,11 @@ def real_samples(names: Sequence[str], folder: Path, stamps: StampSettings) -> l
     stamps : StampSettings
         Size of the stamps.
     """
-    paths = []
-    for name in names:
-        path = folder / f"real-{Path(name).name}-{stamps.size}.npz"
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            (source,) = find_tiles([str(data_folder() / name)])
-            write_sample(path, _sample(read_tile(source), None, stamps, Config(classify_sources=False), 0.0))
-        paths.append(path)
-    return paths
+
+    def make(tile: Tile, path: Path) -> None:
+        write_sample(path, _sample(tile, None, stamps, Config(classify_sources=False), 0.0))
+
+    return kept_for_tiles(names, folder, f"real-{{}}-{stamps.size}", make)
 
 
 def _sample(
