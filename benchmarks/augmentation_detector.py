@@ -41,7 +41,7 @@ _NEGATIVES = 0.05  # detections in the negatives over those in the fields
 _OFTEN = 20  # rare sources in the tiles that they are judged on, times those of augmented tiles
 _RARE_LIMIT = 22.5  # r magnitude
 _LEAST, _HIGHEST = -4.0, 400.0  # logits of a candidate
-PLAIN_SEEDS = 3  # of analytic images alone, which only show where the others come from
+PLAIN_SEEDS = 2  # of analytic images alone, which only show where the others come from
 _SETTINGS = SimulateSettings(depth_below_limit=2.0)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,13 @@ from imcat.simulate.settings import SimulateSettings
 from imcat.simulate.tiles import stream
 from imcat.surveys import find_tiles, read_tile
 from imcat.train.light_data import real_stamps, sharp_stamps, tile_stamps
-from imcat.train.light_training import generated
+from imcat.train.light_training import LightRecipe, generated, training_stamps
 from imcat.train.sky_data import SkyPatches, real_sky, tile_sky
 
 TEST = "003918-3-0213"
 TRAINING = ("001035-6-0017", "002820-3-0122", "007264-3-0111")
 VALIDATION = ("001992-1-0087", "008162-6-0080")
+CSST_RECIPE = Path(__file__).resolve().parents[1] / "weights" / "recipes" / "light_csst.toml"
 REPEATS = 4  # generated galaxies for each real one, in other random numbers
 _BATCH = 48
 _DETAIL = 30.0  # signal-to-noise ratio of a PSF above which the simulator draws structure
@@ -178,9 +181,9 @@ def galaxies(folder: Path, *, quick: bool) -> dict[str, Any]:
     }
     number = 100 if quick else 400
     bands = ["nuv", "u", "g", "r", "i", "z", "y"]
-    found["csst"] = compare(
-        "simulated, ideal camera", sharp_stamps(number, 909), sharp_stamps(1500, 2), csst, bands, 1
-    )
+    recipe = LightRecipe(**tomllib.loads(CSST_RECIPE.read_text(encoding="utf-8"))["light"])
+    learned, _ = training_stamps(replace(recipe, galaxies=200) if quick else recipe, folder)
+    found["csst"] = compare("simulated, ideal camera", sharp_stamps(number, 909), learned, csst, bands, 1)
     verdicts = []
     for name, default in (("sdss test", "gan"), ("csst", "vae")):
         row = found[name][default]

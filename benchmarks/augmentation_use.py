@@ -348,7 +348,9 @@ def verdicts(found: dict[str, Any]) -> list[dict[str, Any]]:
                 )
     if "detector" in found:
         for name in ("completeness", "rare_completeness", "real_detections"):
-            own = found["detector"][f"gain of {name}"]
+            own = found["detector"].get(f"gain of {name}")
+            if own is None:
+                continue
             low = own["mean"] - own["half_width"]
             out.append(verdict(f"detector: lower end of the gain of {name}", low, "> 0", low > 0))
     return out

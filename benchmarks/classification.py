@@ -45,7 +45,7 @@ _TEST = {"sdss": 908, "csst": 909}
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--samples", type=Path, help="folder that keeps simulated samples from run to run")
-    parser.add_argument("--images", type=int, help="of lenses and look-alikes, a fifth of them CSST-like")
+    parser.add_argument("--images", type=int, help="of lenses and look-alikes, a tenth of them CSST-like")
 
 
 def main() -> None:
@@ -87,7 +87,7 @@ def main() -> None:
                 quick=quick,
             ),
             "stamps": lambda: star_galaxy_stamps(options.samples, quick=quick),
-            "lenses": lambda: lens_search({"sdss": 4 * images // 5, "csst": images // 5}, options.samples),
+            "lenses": lambda: lens_search({"sdss": 9 * images // 10, "csst": images // 10}, options.samples),
             "speed": lambda: _speed(vision_speed(trained, test("sdss"))),
         }
         for part in parts:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from classification_labels import (
-    REAL,
+    REAL as NUMBERS,
+)
+from classification_labels import (
     SEEDS,
-    SIMULATED,
     Task,
     drawn,
     efficiency,
@@ -43,9 +44,12 @@ METHODS = ("mae", "beit")
 RECIPES = Path(__file__).resolve().parents[1] / "weights" / "recipes"
 TEST = 908  # seed of tiles that no training saw
 TESTS = 2  # that judge
-LABELS = (71, 4)  # seed and number of the tiles whose labels are learned from: those of the recipes
+LABELS = (
+    71,
+    10,
+)  # seed and number of the tiles whose labels are learned from: the first are those of the recipes
 TUNED = (300,)  # labels with which all of the network is trained
-PENALTY = 0.03  # inverse weight of the linear classifier's penalty
+PENALTY = 1.0  # inverse weight of the penalty of the linear classifier
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +86,9 @@ def frozen(task: Task, numbers: Sequence[int], folders: dict[str, str], seeds: i
         for seed in range(seeds):
             rows = drawn(label, number, seed)
             for name, (known, asked) in vectors.items():
-                model = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, max_iter=2000))
+                model = make_pipeline(
+                    StandardScaler(), LogisticRegression(C=PENALTY, class_weight="balanced", max_iter=2000)
+                )
                 said = model.fit(known[rows], label[rows]).predict(asked)
                 row[name].append(float(balanced_accuracy_score(judged, said)))
         found[str(number)] = _row(f"{task.name}, frozen, {number} labels", row)
@@ -158,8 +164,8 @@ def main() -> None:
 def _tasks(sources: Path, workers: int, *, quick: bool) -> Iterator[tuple[Task, tuple[int, ...]]]:
     training = _tiles(sources, LABELS[0], 1 if quick else LABELS[1], workers)
     test = _tiles(sources, TEST, 1 if quick else TESTS, workers)
-    yield morphology_task(training, test), SIMULATED
-    yield spiral_task(StampSettings().size), REAL
+    yield morphology_task(training, test), NUMBERS
+    yield spiral_task(StampSettings().size), NUMBERS
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from imcat.psf.settings import StarPsfSettings
 from imcat.simulate.settings import InjectSettings, SimulateSettings
 from imcat.surveys.settings import SurveySettings
 
-__all__ = ["Config", "SettingInfo", "describe_simulate_settings", "read_simulate_settings"]
+__all__ = ["Config", "SettingInfo", "build_settings", "describe_simulate_settings", "read_simulate_settings"]
 
 _DETECTORS = ("threshold", "network")
 _T = TypeVar("_T")
@@ -178,7 +178,7 @@ class Config:
             As for `from_toml`.
         """
         try:
-            return _build(cls, tomllib.loads(text), ())
+            return build_settings(cls, tomllib.loads(text), ())
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{origin}: not valid TOML: {error}") from None
         except ConfigError as error:
@@ -243,7 +243,7 @@ def read_simulate_settings(path: str | Path | None) -> SimulateSettings:
     try:
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         _refuse_unknown(_SimulateFile, tables, ())
-        return _build(_SimulateFile, tables, ()).simulate
+        return build_settings(_SimulateFile, tables, ()).simulate
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); expected a TOML file") from None
     except tomllib.TOMLDecodeError as error:
@@ -267,8 +267,23 @@ class _SimulateFile:
 # Reading ------------------------------------------------------------------
 
 
-def _build(cls: type[_T], values: Mapping[str, Any], path: tuple[str, ...]) -> _T:
-    """Make a settings dataclass from a TOML table."""
+def build_settings(cls: type[_T], values: Mapping[str, Any], path: tuple[str, ...]) -> _T:
+    """Make a settings dataclass from a TOML table.
+
+    Parameters
+    ----------
+    cls : type
+        The dataclass.
+    values : mapping
+        Of its fields, as TOML has them.
+    path : tuple of str
+        Name of the table, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If a value is unknown, of another type, or refused by the dataclass.
+    """
     return cls(**_converted(cls, values, path))
 
 
@@ -303,7 +318,7 @@ def _convert(kind: Any, value: Any, path: tuple[str, ...]) -> Any:
         if isinstance(value, kind):
             return value
         if isinstance(value, Mapping):
-            return _build(kind, value, path)
+            return build_settings(kind, value, path)
     elif origin is tuple and isinstance(value, list | tuple):
         if arguments[-1] is Ellipsis:
             return tuple(_convert(arguments[0], v, path) for v in value)

@@ -133,10 +133,8 @@ def _first_other(column: Any) -> str:
     return ""
 
 
-def write_table(
-    table: Any, columns: dict[str, Any], path: Path, schema: Schema, *, keep: bool = False
-) -> list[str]:
-    """Write the table with columns added; ones of the same name are replaced.
+def write_table(table: Any, columns: dict[str, Any], path: Path, schema: Schema) -> list[str]:
+    """Write the table with columns added; those of the same name that it had are kept, as ``input_`` and their name.
 
     Parameters
     ----------
@@ -148,22 +146,19 @@ def write_table(
         Its ending tells the format.
     schema : Schema
         Types, units and descriptions of the columns it knows.
-    keep : bool
-        Keep columns of the same name, as ``input_`` and their name.
 
     Returns
     -------
     list of str
-        Names that were in the table already.
+        What the user should know: which names were in the table already.
     """
     result = table.copy()
     clashes = [name for name in columns if name in result.colnames]
-    if keep:
-        for name in clashes:
-            kept = f"input_{name}"
-            while kept in result.colnames or kept in columns:
-                kept = f"input_{kept}"
-            result.rename_column(name, kept)
+    for name in clashes:
+        kept = f"input_{name}"
+        while kept in result.colnames or kept in columns:
+            kept = f"input_{kept}"
+        result.rename_column(name, kept)
     for name, values in columns.items():
         result[name] = values
         if name in schema:
@@ -175,4 +170,9 @@ def write_table(
     with atomic_path(path) as temporary, python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")  # units that a format has no word for
         result.write(temporary, format=_FORMATS[path.suffix.lower()], overwrite=True)
-    return clashes
+    if not clashes:
+        return []
+    return [
+        f"{len(clashes)} of the table's columns have names that are written here ({', '.join(clashes[:4])}"
+        f"{' ...' if len(clashes) > 4 else ''}); they are kept as input_{clashes[0]} and so on"
+    ]

@@ -88,17 +88,20 @@ class SkyMix:
     lens_odds: Float64
 
     def shares(self, magnitude: Float64, latitude: Float64 | None) -> Float64:
-        """Shares at magnitudes ``[n]`` and absolute latitudes ``[n]``; without these the mean over the sky."""
+        """Shares at magnitudes ``[n]`` and absolute latitudes ``[n]``; where there is none (NaN) the mean over the sky."""
         layers = np.stack([MixByMagnitude(s).shares(magnitude) for s in self.share])
+        # Area of the sky by latitude.
+        weight = np.cos(np.radians(self.latitude))
+        mean = np.asarray(np.einsum("k,knj->nj", weight / weight.sum(), layers))
         if latitude is None:
-            # Area of the sky by latitude.
-            weight = np.cos(np.radians(self.latitude))
-            return np.asarray(np.einsum("k,knj->nj", weight / weight.sum(), layers))
-        at = np.clip(np.abs(np.asarray(latitude, float)), self.latitude[0], self.latitude[-1])
+            return mean
+        known = np.isfinite(latitude)
+        at = np.clip(np.abs(np.where(known, latitude, 0.0)), self.latitude[0], self.latitude[-1])
         k = np.clip(np.searchsorted(self.latitude, at) - 1, 0, self.latitude.size - 2)
         part = (at - self.latitude[k]) / (self.latitude[k + 1] - self.latitude[k])
         rows = np.arange(len(at))
-        return np.asarray((1 - part)[:, None] * layers[k, rows] + part[:, None] * layers[k + 1, rows])
+        own = (1 - part)[:, None] * layers[k, rows] + part[:, None] * layers[k + 1, rows]
+        return np.where(known[:, None], own, mean)
 
     def odds(self, magnitude: Float64) -> Float64:
         """Odds of a lens at magnitudes ``[n]``."""

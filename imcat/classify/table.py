@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imcat.catalogue.fields import AB_FLUX
 from imcat.catalogue.user_tables import numbers
 from imcat.classify.photometry import Photometry, catalogue_photometry, table_photometry
 from imcat.errors import ConfigError, InputError
@@ -120,8 +121,10 @@ def _filters(named: str | None, columns: list[str]) -> tuple[dict[str, float], s
         ) from None
     table = content.get("filters", content)
     table = table if isinstance(table, dict) else {}
-    waves = {str(k).lower(): v for k, v in table.items() if isinstance(v, int | float)}
-    if not waves or not all(math.isfinite(v) and v >= _SHORTEST for v in waves.values()):
+    waves = {str(k).lower(): v for k, v in table.items()}
+    if not waves or not all(
+        isinstance(v, int | float) and math.isfinite(v) and v >= _SHORTEST for v in waves.values()
+    ):
         raise ConfigError(
             f"--filters {named}: expected lines such as r = 6166, effective wavelengths in angstrom"
         )
@@ -146,7 +149,7 @@ def _photometry(rows: Any, bands: list[str], waves: dict[str, float], survey: st
         """Magnitudes and errors of ``{stem}_mag``."""
         name, error = f"{stem}_mag", f"{stem}_mag_err"
         if name not in rows.colnames:
-            return missing, missing
+            return _of_flux(rows, stem, path)
         return _clean(
             numbers(rows, name, path), numbers(rows, error, path) if error in rows.colnames else missing
         )
@@ -177,8 +180,15 @@ def _of_catalogue(
         name: numbers(rows, name, path)
         for name in rows.colnames
         if name in _SHAPES
-        or (any(name.startswith(f"{b}_") for b in bands) and rows[name].dtype.kind in "fiu")
+        or (
+            any(name.startswith(f"{b}_") for b in bands)
+            and rows[name].dtype.kind in "fiu"
+            and rows[name].ndim == 1
+        )
     }
+    for name, values in columns.items():
+        if "_flux" in name:
+            columns[name] = values * _in_njy(rows, name, path)
     for band in bands:
         total = _total(rows.colnames, band)
         if total is not None and f"{total}_err" not in columns:
@@ -192,6 +202,34 @@ def _of_catalogue(
     reference = "r" if "r" in bands else bands[len(bands) // 2]
     fwhm = _CSST_FWHM if survey == "csst" else np.nan
     return catalogue_photometry(columns, bands, [waves[b] for b in bands], reference, fwhm)
+
+
+def _of_flux(rows: Any, band: str, path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Magnitudes and errors of a band of which the table has fluxes only, NaN where it has neither."""
+    name = _total(rows.colnames, band)
+    if name is None:
+        return np.full(len(rows), np.nan), np.full(len(rows), np.nan)
+    unit = _in_njy(rows, name, path)
+    flux = numbers(rows, name, path) * unit
+    error = numbers(rows, f"{name}_err", path) * unit if f"{name}_err" in rows.colnames else np.nan * flux
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mag = 2.5 * np.log10(AB_FLUX / flux)
+        return _clean(mag, 2.5 / math.log(10) * error / flux)
+
+
+def _in_njy(rows: Any, name: str, path: Path) -> float:
+    """What a column of fluxes is multiplied with; without a unit it is in nJy."""
+    unit = getattr(rows[name], "unit", None)
+    if unit is None:
+        return 1.0
+    from astropy import units
+
+    try:
+        return float((1 * unit).to(units.nJy, units.zero_point_flux(AB_FLUX * units.nJy)).value)
+    except (units.UnitConversionError, units.UnitTypeError, TypeError):
+        raise InputError(
+            f"{name} is in {unit}", path=path, expected="nJy, or another unit of flux density"
+        ) from None
 
 
 def _clean(mag: NDArray[Any], error: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from imcat.catalogue.user_tables import check_format, numbers, read_table, write_table
+from imcat.catalogue.user_tables import check_columns, check_format, numbers, read_table, write_table
 from imcat.classify.network import measured
 from imcat.classify.own_classes import load_own
 from imcat.classify.predict import Prior, classify
@@ -56,7 +56,8 @@ def run_classify(
     table : path
         With ``{b}_mag`` and optionally ``{b}_mag_err`` (AB), or the flux columns of a catalogue; optionally ``ebv``,
         ``{b}_psf_mag``, sizes of a catalogue, and ``ra``, ``dec`` for the prior. Rows, their order and other columns
-        are kept.
+        are kept; those with a name that is written here as ``input_`` and that name, unless the table has all of these: then
+        it was classified before, and they are replaced.
     out : path
         The table to write; its ending tells the format.
     filters : str, optional
@@ -76,6 +77,7 @@ def run_classify(
     settings = ClassifySettings(prior or "sky")
     check_format(target)
     rows = read_table(path, "a table of magnitudes")
+    check_columns(rows, target)
     trained = load_classifier()
     known = read_magnitudes(rows, filters, trained.wavelengths, path)
     warnings = list(known.warnings)
@@ -86,7 +88,7 @@ def run_classify(
     columns = {
         name: values for name, values in columns.items() if not name.startswith(("morph_", "p_lens", "lens_"))
     }
-    write_table(rows, columns, target, Schema(known.wavelengths, ()))
+    warnings += write_table(_unanswered(rows, columns), columns, target, Schema(known.wavelengths, ()))
     return _summary(len(rows), known, warnings)
 
 
@@ -114,6 +116,12 @@ def classify_with(
     """
     path, target, own = Path(data), Path(out), load_own(model)
     check_format(target)
+    check_columns(
+        Table(
+            {"class": list(own.classes), **{f"p_{name}": [0.0] * len(own.classes) for name in own.classes}}
+        ),
+        target,
+    )
     if own.network.reads_stamps != (path.suffix.lower() == ".npz"):
         raise InputError(
             f"{Path(model).name} was trained on {'stamps' if own.network.reads_stamps else 'a table'}", path=path,
@@ -127,10 +135,12 @@ def classify_with(
             middle=int(own.card.get("middle", 0)) or None,
         )  # fmt: skip
         shares = own.probabilities(stamps)
+        shares[~stamps.valid.any(axis=(1, 2, 3))] = np.nan
         rows = Table({"row": np.arange(len(images))})
         summary = ClassifySummary(len(images), len(images), (), ())
     else:
         rows = read_table(path, "a table of magnitudes")
+        check_columns(rows, target)
         low, high = own.card["limits"]
         known = read_magnitudes(rows, filters or str(own.card["filters"]) or None, (low, high), path)
         shares = own.probabilities(measured(known.photometry))
@@ -139,8 +149,17 @@ def classify_with(
     best = np.where(np.isfinite(shares).all(axis=1), np.nan_to_num(shares).argmax(axis=1), len(own.classes))
     columns: dict[str, NDArray[Any]] = {"class": np.array([*own.classes, ""])[best]}
     columns |= {f"p_{name}": shares[:, k].astype(np.float32) for k, name in enumerate(own.classes)}
-    write_table(rows, columns, target, Schema({}, ()))
-    return summary
+    clashes = write_table(_unanswered(rows, columns), columns, target, Schema({}, ()))
+    return replace(summary, warnings=(*summary.warnings, *clashes))
+
+
+def _unanswered(rows: Any, columns: dict[str, NDArray[Any]]) -> Any:
+    """The table without the answers of an earlier time; a column of a user's that only bears one of the names stays."""
+    if not set(columns) <= set(rows.colnames):
+        return rows
+    rows = rows.copy()
+    rows.remove_columns(list(columns))
+    return rows
 
 
 def _summary(rows: int, known: TableMagnitudes, warnings: list[str]) -> ClassifySummary:
@@ -149,6 +168,7 @@ def _summary(rows: int, known: TableMagnitudes, warnings: list[str]) -> Classify
 
 
 def _latitude(rows: Any, path: Path) -> NDArray[np.float64] | None:
+    """Galactic latitude, degrees; NaN where a row has no place."""
     if not {"ra", "dec"} <= set(rows.colnames):
         return None
     from astropy.coordinates import SkyCoord
@@ -156,7 +176,7 @@ def _latitude(rows: Any, path: Path) -> NDArray[np.float64] | None:
     ra, dec = numbers(rows, "ra", path), numbers(rows, "dec", path)
     with np.errstate(invalid="ignore"):
         good = np.isfinite(ra) & (np.abs(dec) <= 90)
-    out = np.full(len(rows), 45.0)
+    out = np.full(len(rows), np.nan)
     if good.any():
         place = SkyCoord(ra[good], dec[good], unit="deg", frame="icrs").galactic
         out[good] = place.b.deg

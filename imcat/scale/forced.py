@@ -94,12 +94,7 @@ def run_forced(
             expected="ra and dec in degrees (ICRS) within the tile",
         )
     added = {"tile": np.full(len(table), sources[0].name), **columns}
-    clashes = write_table(table, added, target, _schema(columns), keep=True)
-    if clashes:
-        warnings.append(
-            f"{path}: {len(clashes)} of its columns have names that are measured here ({', '.join(clashes[:4])}"
-            f"{' ...' if len(clashes) > 4 else ''}); they are kept as input_{clashes[0]} and so on"
-        )
+    warnings += [f"{path}: {text}" for text in write_table(table, added, target, _schema(columns))]
     impossible = 0 if shapes is None else int((~np.isfinite(shapes.shape.radius) & inside).sum())
     if impossible:
         warnings.append(

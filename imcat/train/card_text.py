@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,18 @@ def card_text(values: dict[str, Any]) -> str:
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             tables += [_table(f"[[{name}]]", item) for item in value]
         else:
-            plain.append(f"{name} = {json.dumps(value)}")
+            plain.append(f"{name} = {_value(value)}")
     return "\n".join(plain + tables) + "\n"
 
 
 def _table(head: str, values: dict[str, Any]) -> str:
-    return "\n".join(["", head, *(f"{name} = {json.dumps(value)}" for name, value in values.items())])
+    return "\n".join(["", head, *(f"{name} = {_value(value)}" for name, value in values.items())])
+
+
+def _value(value: Any) -> str:
+    """A value as TOML writes it; JSON has other words for numbers that are none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_value(v) for v in value)}]"
+    return json.dumps(value)

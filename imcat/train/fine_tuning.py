@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,7 @@ __all__ = ["FineTuneRecipe", "Labelled", "Tuned", "fine_tune", "macro_f1", "spli
 
 _CLIP = 1.0
 _JUDGED_BATCH = 512
+_SHORTEST = 500.0  # angstrom: a wavelength in nm or micrometres is below
 _MAX_TURNS = 8  # symmetries of the square
 
 
@@ -105,6 +107,14 @@ class FineTuneRecipe:
             )
         if min(self.epochs, self.batch, self.patience) < 1:
             raise ConfigError("fine_tuning: epochs, batch and patience are positive numbers")
+        if not self.rate > 0:
+            raise ConfigError(f"fine_tuning.rate is {self.rate}; expected a positive number")
+        if not self.pixel > 0:
+            raise ConfigError(f"fine_tuning.pixel is {self.pixel}; expected arcsec, more than 0")
+        if not self.wavelengths or not all(w >= _SHORTEST for w in self.wavelengths):
+            raise ConfigError(
+                f"fine_tuning.wavelengths are {self.wavelengths}; expected one for each band, in angstrom"
+            )
         if self.middle < 0:
             raise ConfigError(f"fine_tuning.middle is {self.middle}; expected pixels, or 0 for all")
 
@@ -285,6 +295,11 @@ def fine_tune(
             average.update(network, step)
             total, step = total + float(loss.detach()) * len(piece), step + 1
         history.append({"loss": total / len(rows)} | _judge(network, average, judged, weight, place))
+        if not math.isfinite(history[-1]["validation"]):
+            raise UsageError(
+                f"the loss of epoch {epoch + 1} is not a number; expected finite stamps or magnitudes, or a smaller "
+                f"fine_tuning.rate than {recipe.rate}"
+            )
         if history[-1]["validation"] <= min(h["validation"] for h in history):
             best, state = epoch, {k: v.clone() for k, v in average.state.items()}
         elif epoch - best >= recipe.patience:

@@ -31,7 +31,7 @@ from imcat.train.light_recipe import SURVEY_BANDS, LightRecipe
 from imcat.train.light_trainers import Adversarial, Autoencoding, scaled
 from imcat.train.loop import training_device, use_all_cores
 
-__all__ = ["LightRecipe", "generated", "made_looks", "stamp_looks", "train_light"]
+__all__ = ["LightRecipe", "generated", "made_looks", "stamp_looks", "train_light", "training_stamps"]
 
 _JUDGED = 512  # stamps measured at once
 _FAILURES = (
@@ -67,7 +67,7 @@ def train_light(
     folder.mkdir(parents=True, exist_ok=True)
     use_all_cores()
     place = training_device(device)
-    training, validation = _stamps(recipe, folder)
+    training, validation = training_stamps(recipe, folder)
     trainer = (Adversarial if recipe.method == "gan" else Autoencoding)(recipe, training, place)
     real = stamp_looks(validation)
 
@@ -136,8 +136,8 @@ def _looks(
     return Looks(np.concatenate([p.values for p in parts]), parts[0].names)
 
 
-def _stamps(recipe: LightRecipe, folder: Path) -> tuple[ObservedStamps, ObservedStamps]:
-    """What is learned from, and what judges."""
+def training_stamps(recipe: LightRecipe, folder: Path) -> tuple[ObservedStamps, ObservedStamps]:
+    """What is learned from, and what judges; simulated ones are kept in the folder."""
     if recipe.real:
         kept = folder.parent / "sources"
         return real_stamps(recipe.real, kept), real_stamps(recipe.validation, kept)

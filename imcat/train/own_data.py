@@ -55,7 +55,7 @@ def read_stamps(path: Path, recipe: FineTuneRecipe, backbone: BackboneSettings) 
     images = read_images(path, recipe.images, len(recipe.wavelengths))
     arrays = read_arrays(path)
     label, classes, kept = _labels(arrays, recipe.labels, len(images), path)
-    objects = _column(arrays, recipe.objects, len(images), path)[kept] if recipe.objects else None
+    objects = _objects(arrays, recipe.objects, len(images), path)[kept] if recipe.objects else None
     stamps = given_stamps(
         images[kept], recipe.wavelengths, recipe.pixel, backbone.size, middle=recipe.middle or None
     )
@@ -74,15 +74,23 @@ def read_rows(path: Path, recipe: FineTuneRecipe, limits: tuple[float, float]) -
         If the table has no magnitudes, or no such column.
     """
     table = read_table(path, "a table of magnitudes with a column of classes")
-    columns = {
-        name: np.ma.filled(table[name], "" if table[name].dtype.kind in "US" else 0)
-        for name in table.colnames
-    }
+    columns = {name: _filled(table[name]) for name in table.colnames}
     label, classes, kept = _labels(columns, recipe.labels, len(table), path)
-    objects = _column(columns, recipe.objects, len(table), path)[kept] if recipe.objects else None
+    objects = _objects(columns, recipe.objects, len(table), path)[kept] if recipe.objects else None
     known = read_magnitudes(table, recipe.filters or None, limits, path)
     rows = Labelled(measured(known.photometry.take(kept)), torch.from_numpy(label))
     return OwnData(rows, classes, objects, {"filters": recipe.filters, "limits": list(limits)})
+
+
+def _filled(column: Any) -> NDArray[Any]:
+    """A column without mask: what is masked is empty text, or not a number."""
+    mask = np.ma.getmaskarray(column) if hasattr(column, "filled") else np.zeros(len(column), bool)
+    if not mask.any():
+        return np.ma.filled(column)
+    if column.dtype.kind == "f":
+        return np.ma.filled(column.astype(float), np.nan)
+    texts = [str(value) for value in np.ma.getdata(column).tolist()]
+    return np.where(mask, "", np.array(texts)) if column.ndim == 1 else np.ma.filled(column)
 
 
 def _column(columns: dict[str, Any], name: str, rows: int, path: Path) -> NDArray[Any]:
@@ -92,6 +100,13 @@ def _column(columns: dict[str, Any], name: str, rows: int, path: Path) -> NDArra
     if values.shape != (rows,):
         raise InputError(f"column {name!r} has shape {values.shape}", path=path, expected=f"{rows} values")
     return values
+
+
+def _objects(columns: dict[str, Any], name: str, rows: int, path: Path) -> NDArray[Any]:
+    """Names of the objects; a row without one is an object of its own."""
+    text = np.array([str(v).strip() for v in _column(columns, name, rows, path).tolist()])
+    own = np.array([f"row {k} without a name" for k in range(rows)])
+    return np.where(np.isin(text, ("", "nan")), own, text)
 
 
 def _labels(

@@ -82,6 +82,22 @@ class PretrainRecipe:
     real: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        numbers = (
+            "width",
+            "depth",
+            "heads",
+            "patch",
+            "size",
+            "mixtures",
+            "steps",
+            "batch",
+            "tokenizer_steps",
+            "words",
+        )
+        if any(getattr(self, name) < 1 for name in numbers):
+            raise ConfigError(f"{', '.join(numbers)}: expected positive numbers")
+        if self.width % self.heads:
+            raise ConfigError(f"width {self.width} and heads {self.heads}: expected a multiple")
         if self.size % self.patch:
             raise ConfigError(f"size {self.size} and patch {self.patch}: expected a multiple")
         if not 0 < self.masked < 1:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from imcat.config import build_settings
 from imcat.errors import ConfigError, InputError
 
 __all__ = ["run_recipe"]
@@ -62,6 +64,11 @@ def run_recipe(
             f"{path}: tables {', '.join(sorted(tables)) or 'none'}; expected one of {', '.join(_KINDS)}, and samples for "
             f"{' and '.join(_SIMULATED)}"
         )
+    if not isinstance(tables[named[0]], dict):
+        raise ConfigError(f"{path}: {named[0]} is no table; expected lines below [{named[0]}]")
+    samples = tables.get("samples", [])
+    if not isinstance(samples, list) or not all(isinstance(s, dict) for s in samples):
+        raise ConfigError(f"{path}: samples is no array of tables; expected lines below [[samples]]")
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in tables[named[0]].items()}
     if named[0] == "detection":
         return _detection(Path(path), values, out, smoke=smoke, resume=resume, workers=workers)
@@ -73,7 +80,7 @@ def run_recipe(
         Path(path),
         named[0],
         values,
-        tables.get("samples", []),
+        samples,
         out,
         smoke=smoke,
         resume=resume,
@@ -160,12 +167,23 @@ def _folder(out: str | Path | None, name: str) -> Path:
 
 
 def _build(recipe: type[_T], values: Mapping[str, Any], path: Path, table: str) -> _T:
-    """A recipe of the values of a table."""
+    """A recipe of the values of a table, of the right types, and none of them impossible everywhere."""
     known: dict[str, Any] = recipe.__dataclass_fields__  # type: ignore[attr-defined]
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ConfigError(f"{path}: {table}.{unknown[0]} is unknown; expected one of {', '.join(known)}")
-    return recipe(**values)
+    try:
+        made = build_settings(recipe, values, (table,))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    for name in known:
+        value = getattr(made, name)
+        if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
+            raise ConfigError(f"{path}: {table}.{name} is {value}; expected a number that is not negative")
+    name = getattr(made, "name", "")
+    if "name" in known and (name in ("", ".", "..") or Path(name).name != name):
+        raise ConfigError(f"{path}: {table}.name is {name!r}; expected the name of a file, without a folder")
+    return made
 
 
 def _read(path: Path) -> dict[str, Any]:

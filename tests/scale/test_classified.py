@@ -152,6 +152,24 @@ class TestTable:
         assert second.colnames == first.colnames
         np.testing.assert_allclose(shares(second).sum(axis=1), 1, rtol=1e-6)
 
+    def test_a_column_of_the_users_with_such_a_name_is_kept(self, tmp_path: Path) -> None:
+        rows = table()
+        rows["class"] = [f"truth {k}" for k in range(len(rows))]
+        found, summary = run(rows, tmp_path)
+        assert list(found["input_class"]) == list(rows["class"])
+        assert set(text(found["class"])) <= set(KINDS)
+        assert any("kept as input_class" in w for w in summary.warnings)
+
+    def test_what_the_format_cannot_hold_is_refused_before_anything_is_done(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rows = table()
+        rows["several"] = np.zeros((len(rows), 3))
+        monkeypatch.setattr("imcat.scale.classified.load_classifier", lambda: pytest.fail("work was done"))
+        with pytest.raises(UsageError, match="column several cannot be written"):
+            run(rows, tmp_path, "out.csv")
+        assert not (tmp_path / "out.csv").exists()
+
     def test_no_rows_have_the_same_columns(self, tmp_path: Path) -> None:
         found, summary = run(table()[:0], tmp_path)
         assert (summary.rows, summary.classified, len(found)) == (0, 0, 0)
@@ -337,8 +355,19 @@ class TestPrior:
         found, summary = run(rows, tmp_path)
         assert summary.warnings == ()
         flat, _ = run(rows, tmp_path, prior="flat")
-        joint = shares(flat) * trained.sky.shares(np.full(3, 20.0), np.array([0.0, 90.0, 45.0]))
+        joint = shares(flat) * trained.sky.shares(np.full(3, 20.0), np.array([0.0, 90.0, np.nan]))
         np.testing.assert_allclose(shares(found), joint / joint.sum(axis=1, keepdims=True), rtol=1e-4)
+
+    def test_rows_without_a_place_have_the_mean_over_the_sky(self, tmp_path: Path) -> None:
+        rows = table()
+        mean, _ = run(rows[[c for c in rows.colnames if c not in ("ra", "dec")]], tmp_path)
+        whole, _ = run(rows, tmp_path)
+        rows["ra"][2] = np.nan
+        found, _ = run(rows, tmp_path)
+        assert shares(found)[2] == pytest.approx(shares(mean)[2], rel=1e-6)
+        others = np.arange(len(rows)) != 2
+        assert shares(found)[others] == pytest.approx(shares(whole)[others], rel=1e-6)
+        assert np.abs(shares(whole)[2] - shares(mean)[2]).max() > 1e-3
 
     def test_an_unknown_prior_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(
@@ -369,6 +398,31 @@ class TestFluxes:
         found, summary = run(fluxes, tmp_path)
         assert (summary.classified, summary.bands) == (6, ("g", "r", "i"))
         np.testing.assert_allclose(shares(found), shares(first), atol=2e-4)
+
+    def test_units_of_fluxes_are_minded(self, tmp_path: Path) -> None:
+        rows = table()
+        for band in "gri":
+            rows[f"{band}_model_flux"] = AB_FLUX * 10 ** (-0.4 * rows[f"{band}_mag"])
+            rows[f"{band}_model_flux_err"] = 0.05 * rows[f"{band}_model_flux"]
+            rows.remove_columns([f"{band}_mag", f"{band}_mag_err"])
+        plain_units, _ = run(rows, tmp_path)
+        for name in [c for c in rows.colnames if "flux" in c]:
+            rows[name] = rows[name] / 1000
+            rows[name].unit = "uJy"
+        found, _ = run(rows, tmp_path)
+        assert shares(found) == pytest.approx(shares(plain_units), rel=1e-4)
+        rows["g_model_flux"].unit = "s"
+        with pytest.raises(InputError, match="g_model_flux is in s"):
+            run(rows, tmp_path)
+
+    def test_bands_with_fluxes_only_count_beside_magnitudes(self, tmp_path: Path) -> None:
+        rows = table()
+        wanted, _ = run(rows, tmp_path)
+        rows["i_model_flux"] = AB_FLUX * 10 ** (-0.4 * rows["i_mag"])
+        rows["i_model_flux_err"] = rows["i_mag_err"] * rows["i_model_flux"] * np.log(10) / 2.5
+        rows.remove_columns(["i_mag", "i_mag_err"])
+        found, _ = run(rows, tmp_path)
+        assert shares(found) == pytest.approx(shares(wanted), rel=1e-4)
 
     def test_negative_fluxes_are_classified(self, tmp_path: Path) -> None:
         fluxes = self.catalogue("model")

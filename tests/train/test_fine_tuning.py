@@ -14,6 +14,7 @@ from imcat.classify.own_classes import OwnHead, load_own
 from imcat.cli import main
 from imcat.errors import ConfigError, InputError, UsageError
 from imcat.train.fine_tuning import FineTuneRecipe, Labelled, fine_tune, macro_f1, split_objects
+from imcat.train.own_data import read_rows
 from imcat.train.recipes import run_recipe
 
 SMALL = VitSettings(size=16, patch=8, width=32, depth=1, heads=2)
@@ -119,6 +120,51 @@ def test_labels_that_cannot_be_learned_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"validation is 1\.5"):
         run_recipe(recipe, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('pixel = "a"', r"fine_tuning\.pixel is 'a'; expected"),
+        ("pixel = 0.0", r"fine_tuning\.pixel is 0\.0"),
+        ("rate = -1.0", r"fine_tuning\.rate is -1\.0"),
+        ("seed = -1", r"fine_tuning\.seed is -1"),
+        ('wavelengths = "r"', r"fine_tuning\.wavelengths is 'r'"),
+        ("wavelengths = [-5.0]", r"fine_tuning\.wavelengths are"),
+        ('name = "../up"', r"fine_tuning\.name is '\.\./up'"),
+    ],
+)
+def test_impossible_settings_are_named(tmp_path: Path, line: str, message: str) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(f'[fine_tuning]\ndata = "s.npz"\nbackbone = ""\n{line}\n')
+    with pytest.raises(ConfigError, match=rf"r\.toml: {message}"):
+        run_recipe(recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", ["fine_tuning = 3\n", '[pretraining]\n[samples]\nsurvey = "sdss"\n'])
+def test_what_is_no_table_is_named(tmp_path: Path, content: str) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(content)
+    with pytest.raises(ConfigError, match="expected lines below"):
+        run_recipe(recipe, tmp_path / "out")
+
+
+def test_rows_without_a_label_teach_nothing(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    table = Table(
+        {"r_mag": rng.uniform(16, 20, 60), "kind": np.arange(60) % 2 + 1, "object": np.arange(60) // 2}
+    )
+    table = Table(table, masked=True)
+    table["kind"].mask[:20] = True
+    table["object"].mask[40:] = True
+    table.write(tmp_path / "t.ecsv")
+    own = read_rows(tmp_path / "t.ecsv", FineTuneRecipe(labels="kind", objects="object"), (3000.0, 10000.0))
+    assert own.classes == ["1", "2"]
+    assert len(own.rows) == 40
+    assert own.objects is not None
+    assert len(np.unique(own.objects[:20])) == 10
+    assert len(np.unique(own.objects[20:])) == 20  # each without a name is one of its own
 
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:
