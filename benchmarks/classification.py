@@ -11,6 +11,7 @@ from typing import Any
 
 from classification_labels import few_labels, star_galaxy_stamps
 from classification_lenses import lens_search
+from classification_magnitudes import magnitudes
 from classification_real import independent, star_galaxy_field
 from classification_simulated import (
     calibration,
@@ -31,6 +32,7 @@ PARTS = (
     "field",
     "classes",
     "calibration",
+    "magnitudes",
     "csst",
     "independent",
     "labels",
@@ -76,6 +78,9 @@ def main() -> None:
                 "csst": calibration(trained, test("csst"), "csst"),
                 "rotations": rotations(trained, test("sdss")),
             },
+            "magnitudes": lambda: magnitudes(
+                trained, like_training(samples, "sdss", few or 3, _TEST["sdss"])
+            ),
             "csst": lambda: csst_redshifts(trained, test("csst"), training("csst")),
             "independent": lambda: independent(folder),
             "labels": lambda: few_labels(

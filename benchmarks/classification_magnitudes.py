@@ -1,0 +1,79 @@
+"""What the calibration is worth for a table of magnitudes, which says less than imcat's own catalogues do."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import torch
+from classification_tables import calibration_error
+from common import verdict
+from scipy.special import softmax
+
+from imcat.classify.calibration import COVERAGE
+from imcat.classify.densities import Densities
+from imcat.classify.photometry import Photometry, table_photometry
+from imcat.classify.predict import answer
+from imcat.classify.trained import TrainedClassifier
+from imcat.simulate.sources import Kind
+from imcat.train.classification_data import LabelledSet
+
+_PHOTOMETRY = 2  # of `imcat.classify.calibration.MODES`
+_EDGES = (14.0, 18.0, 20.0, 21.5, 22.5, 24.0)
+_INTERVAL = (0.16, 0.84)
+
+
+def magnitudes(trained: TrainedClassifier, own: LabelledSet) -> dict[str, Any]:
+    """Sets, probabilities and redshifts of galaxies from photometry alone: all that a catalogue has, and less and less."""
+    p = own.photometry
+    given = {
+        "all of a catalogue": p,
+        "magnitudes, errors, extinction": table_photometry(p.wavelength, p.total, p.total_err, p.extinction),
+        "magnitudes, errors": table_photometry(p.wavelength, p.total, p.total_err),
+        "magnitudes": table_photometry(p.wavelength, p.total),
+    }
+    found: dict[str, Any] = {"sources": len(own), "edges": _EDGES}
+    for name, photometry in given.items():
+        found[name] = _judged(trained, own, photometry)
+        v = found[name]
+        bins = " ".join(f"{c:.3f}" for c in v["bins"])
+        print(
+            f"   {name:32} sets hold {v['coverage']:.4f} ({bins})  calibration error {v['calibration_error']:.4f}  "
+            f"68 % redshift intervals of galaxies hold {v['redshifts']:.4f}  accuracy {v['accuracy']:.4f}",
+            flush=True,
+        )
+    plain = [v for k, v in found.items() if k in given and k != "all of a catalogue"]
+    worst = max(abs(v["coverage"] - COVERAGE) for v in plain)
+    error = max(v["calibration_error"] for v in plain)
+    found["verdicts"] = [
+        verdict("tables of magnitudes: coverage of sets, worst kind of table", worst, "<= 0.01 from 0.90", worst <= 0.01),
+        verdict("tables of magnitudes: calibration error, worst kind of table", error, "<= 0.01", error <= 0.01),
+    ]  # fmt: skip
+    return found
+
+
+def _judged(trained: TrainedClassifier, own: LabelledSet, photometry: Photometry) -> dict[str, Any]:
+    said = answer(trained, photometry, None, spectroscopic=False)
+    magnitude = photometry.reference_magnitude()
+    mode = np.full(len(own), _PHOTOMETRY)
+    logit = said.kind.numpy().astype(float) / trained.calibration.temperatures(mode, magnitude)[:, None]
+    share = softmax(logit + np.log(own.mix.shares(own.magnitude)), axis=1)
+    truth = own.labels.kind.numpy()
+    threshold = trained.calibration.thresholds(mode, magnitude)
+    inside = share[np.arange(len(own)), truth] >= threshold
+    sure = ((own.labels.known == Kind.GALAXY) & torch.isfinite(own.labels.redshift)).numpy()
+    place = Densities.of(said.redshift[sure, 0].numpy()).cumulative(
+        own.labels.redshift.numpy()[sure].astype(float)
+    )
+    levels = trained.calibration.levels[_PHOTOMETRY, 0]
+    pit = np.interp(place, np.linspace(0, 1, levels.size), levels)
+    return {
+        "coverage": float(inside.mean()),
+        "bins": [
+            float(inside[(magnitude >= a) & (magnitude < b)].mean()) for a, b in itertools.pairwise(_EDGES)
+        ],
+        "accuracy": float((share.argmax(1) == truth).mean()),
+        "calibration_error": calibration_error(share, truth),
+        "redshifts": float(((pit > _INTERVAL[0]) & (pit < _INTERVAL[1])).mean()),
+    }
