@@ -1,6 +1,6 @@
 """Training of the generator of galaxies: against a judge, or as the decoder of an autoencoder.
 
-Both ways take the same stamps, conditions, generator and steps. The adversarial one (Goodfellow et al. 2014, arXiv:1406.2661)
+Both ways take the same stamps, conditions and generator. The adversarial one (Goodfellow et al. 2014, arXiv:1406.2661)
 has the non-saturating loss with a penalty on the judge's slope every few steps; the other the evidence bound with a weight on
 the divergence, after which the random numbers found behind the training stamps are described by a normal distribution to
 draw from (Ghosh et al. 2020, arXiv:1903.12436). Every so often the averaged generator makes the validation galaxies again, and
