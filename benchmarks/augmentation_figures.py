@@ -135,10 +135,17 @@ def use_figure(result: dict[str, Any]) -> None:
                     means.append(own["mean"])
                     halves.append(own["half_width"])
     if "detector" in result:
-        own = result["detector"]["gain of completeness"]
-        names.append("detector: completeness")
-        means.append(own["mean"])
-        halves.append(own["half_width"])
+        detector = result["detector"]
+        found = detector["classical"]["real_detections"]  # as a share of these
+        for key, what, unit in (
+            ("completeness", "completeness", 1.0),
+            ("rare_completeness", "completeness of rare sources", 1.0),
+            ("real_detections", "detections in real fields, over those without", found),
+        ):
+            own = detector[f"gain of {key}"]
+            names.append(f"detector: {what}")
+            means.append(own["mean"] / unit)
+            halves.append(own["half_width"] / unit)
     figure, axis = plt.subplots(figsize=(7.5, 0.28 * len(names) + 1))
     at = np.arange(len(names))[::-1]
     axis.errorbar(means, at, xerr=halves, fmt="o", ms=4)
