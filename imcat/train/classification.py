@@ -90,10 +90,10 @@ class ClassifierRecipe:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.stamps, self.rows, self.width, self.depth, self.heads, self.components) < 1:
-            raise ConfigError(
-                "steps, stamps, rows, width, depth, heads, components: expected positive numbers"
-            )
+        if min(self.steps, self.stamps, self.rows) < 1:
+            raise ConfigError("steps, stamps and rows: expected positive numbers")
+        if min(self.width, self.depth, self.heads, self.components) < 1:
+            raise ConfigError("width, depth, heads and components: expected positive numbers")
         if self.width % self.heads:
             raise ConfigError(f"width {self.width} and heads {self.heads}: expected a multiple")
         if not 0 <= self.no_stamp + self.no_photometry <= 1:

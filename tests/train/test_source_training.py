@@ -404,6 +404,8 @@ class TestPretraining:
             ({"size": 40, "patch": 7}, "size 40 and patch 7"),
             ({"masked": 1.0}, "masked is 1.0"),
             ({"method": "jepa"}, "method is 'jepa'; expected mae or beit"),
+            ({"patch": 0}, "expected positive numbers"),
+            ({"heads": 3}, "width 128 and heads 3"),
         ],
     )
     def test_impossible_recipes_are_refused(self, changes: dict[str, Any], message: str) -> None:
@@ -627,6 +629,8 @@ class TestClassifier:
         [
             ({"steps": 0}, "steps, stamps and rows"),
             ({"no_stamp": 0.7, "no_photometry": 0.7}, "sum is at most 1"),
+            ({"depth": 0}, "width, depth, heads and components"),
+            ({"heads": 5}, "width 128 and heads 5"),
         ],
     )
     def test_impossible_recipes_are_refused(self, changes: dict[str, Any], message: str) -> None:
