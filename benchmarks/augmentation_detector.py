@@ -1,6 +1,7 @@
-"""Do generated images help the detector: short trainings with and without, five seeds.
+"""Do generated images help the detector: short trainings with and without.
 
-Arms, at equal steps: (a) analytic images alone, (b) with classical augmentation, (c) with augmented images as a third of them.
+Arms, at equal steps: (a) analytic images alone, (b) with classical augmentation, (c) with half of the images augmented. Of (a)
+there are fewer seeds (`PLAIN_SEEDS`).
 Judged on the independent tile, on rare sources in analytic tiles, and on real fields that no generator saw.
 """
 

@@ -226,7 +226,7 @@ def _in_njy(rows: Any, name: str, path: Path) -> float:
 
     try:
         return float((1 * unit).to(units.nJy, units.zero_point_flux(AB_FLUX * units.nJy)).value)
-    except (units.UnitConversionError, units.UnitTypeError, TypeError):
+    except (ValueError, TypeError):  # what cannot be converted, and what astropy does not know
         raise InputError(
             f"{name} is in {unit}", path=path, expected="nJy, or another unit of flux density"
         ) from None
