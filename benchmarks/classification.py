@@ -18,6 +18,7 @@ from classification_simulated import (
     classes,
     csst_redshifts,
     like_training,
+    of_training,
     rotations,
     survey_set,
     vision_speed,
@@ -40,7 +41,6 @@ PARTS = (
     "lenses",
     "speed",
 )
-_TRAINED_ON = {"sdss": 71, "csst": 72}  # seeds of the tiles of weights/recipes/classifier.toml
 _TEST = {"sdss": 908, "csst": 909}
 
 
@@ -63,8 +63,7 @@ def main() -> None:
         images = options.images or (3000 if quick else 100_000)
 
         def training(survey: str) -> Any:
-            tiles = few or {"sdss": 12, "csst": 10}[survey]
-            return like_training(samples, survey, tiles, _TRAINED_ON[survey])
+            return of_training(trained, samples, survey, few)
 
         def test(survey: str) -> Any:
             return like_training(samples, survey, few or {"sdss": 24, "csst": 8}[survey], _TEST[survey])
@@ -84,9 +83,7 @@ def main() -> None:
             "csst": lambda: csst_redshifts(trained, test("csst"), training("csst")),
             "independent": lambda: independent(folder),
             "labels": lambda: few_labels(
-                like_training(
-                    samples, "sdss", few or 10, _TRAINED_ON["sdss"]
-                ),  # 3000 galaxies that show a morphology
+                training("sdss"),  # 3000 galaxies that show a morphology
                 like_training(samples, "sdss", few or 3, _TEST["sdss"]),
                 options.samples,
                 quick=quick,

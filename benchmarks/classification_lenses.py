@@ -6,6 +6,7 @@ highest, and the tenth highest, score of anything else (Metcalf et al. 2019, A&A
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -52,47 +53,69 @@ def sky(survey: str, binning: int) -> SampleSettings:
     )  # fmt: skip
 
 
-def _score(job: tuple[str, int, Path | None]) -> dict[str, Array]:
-    """Scores and truth of one tile, kept in a file so that a run that was stopped goes on."""
+def _vectors(job: tuple[str, int, Path | None]) -> dict[str, Array]:
+    """What the backbone sees of the images of one tile, and their truth, kept in a file: a run that was stopped goes on."""
     survey, index, folder = job
     if not _kept:
         torch.set_num_threads(1)
-        _kept.update(models=Models.load(), trained=load_classifier())
-    weights = _kept["trained"].card["sha256"][:8]
-    path = None if folder is None else folder / f"lenses-{survey}-{SEED}-{weights}-{index:04d}.npz"
+        trained = load_classifier()
+        _kept.update(models=Models.load(), trained=trained, key=_key(trained))
+    path = None if folder is None else folder / f"lenses-{survey}-{SEED}-{_kept['key']}-{index:04d}.npz"
     if path is not None and path.is_file():
         with np.load(path) as file:
             return dict(file)
-    told = _score_tile(survey, index)
+    seen = _see_tile(survey, index)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, **told)
-    return told
+            np.savez_compressed(stream, **seen)
+    return seen
 
 
-def _score_tile(survey: str, index: int) -> dict[str, Array]:
+def _key(trained: TrainedClassifier) -> str:
+    """Of the backbone: other heads and another calibration see the same."""
+    digest = hashlib.sha256()
+    for name, value in sorted(trained.network.vision.state_dict().items()):
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
+def _see_tile(survey: str, index: int) -> dict[str, Array]:
     trained: TrainedClassifier = _kept["trained"]
     settings = sky(survey, lens_binning(trained.size, _PIXEL[survey]))
     parts = []
     for _, stamps, truth in lens_stamps(settings, index, _kept["models"], StampSettings(size=trained.size)):
-        vision = torch.from_numpy(look(trained, stamps))
-        blank = np.full((len(stamps), len(stamps.wavelength)), np.nan, np.float32)
-        given = measured(table_photometry(list(stamps.wavelength), blank))
-        with torch.inference_mode():
-            said = trained.network.classifier(given, vision, torch.ones(len(stamps)))
         counted = truth["is_lens"] | (truth["lookalike"] != "")
         names = ("is_lens", "lookalike", "einstein_radius", "arc_snr", f"{_REFERENCE}_mag")
-        parts.append({"score": said.lens.numpy()[counted], **{name: truth[name][counted] for name in names}})
+        waves = np.broadcast_to(stamps.wavelength, (int(counted.sum()), len(stamps.wavelength)))
+        parts.append(
+            {
+                "vision": look(trained, stamps)[counted],
+                "wavelength": waves,
+                **{name: truth[name][counted] for name in names},
+            }
+        )
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def _scored(trained: TrainedClassifier, seen: dict[str, Array]) -> dict[str, Array]:
+    """The lens score of each image, from its stamp alone."""
+    out = {name: value for name, value in seen.items() if name not in ("vision", "wavelength")}
+    blank = np.full(seen["wavelength"].shape, np.nan, np.float32)
+    given = measured(table_photometry(seen["wavelength"][0].tolist(), blank))
+    with torch.inference_mode():
+        said = trained.network.classifier(given, torch.from_numpy(seen["vision"]), torch.ones(len(blank)))
+    return out | {"score": said.lens.numpy()}
 
 
 def scores(survey: str, images: int, folder: Path | None) -> Iterator[dict[str, Array]]:
     """Scores and truth, tile by tile; those that the folder holds are not made again."""
     width, height = (n * _PIXEL[survey] // _SPACING[survey] for n in _SIZE[survey])
     tiles = int(-(-images // (_LIKELY * width * height)))
+    trained = load_classifier()
     with ProcessPoolExecutor(2, mp_context=get_context("forkserver"), initializer=follow_parent) as pool:
-        yield from pool.map(_score, [(survey, k, folder) for k in range(tiles)])
+        for seen in pool.map(_vectors, [(survey, k, folder) for k in range(tiles)]):
+            yield _scored(trained, seen)
 
 
 def auroc(score: Array, positive: Array) -> float:

@@ -11,15 +11,14 @@ from classification_tables import calibration_error
 from common import verdict
 from scipy.special import softmax
 
-from imcat.classify.calibration import COVERAGE
+from imcat.classify.calibration import COVERAGE, MODES, bare_modes
 from imcat.classify.densities import Densities
 from imcat.classify.photometry import Photometry, table_photometry
-from imcat.classify.predict import answer
+from imcat.classify.predict import answer, given_parts
 from imcat.classify.trained import TrainedClassifier
 from imcat.simulate.sources import Kind
 from imcat.train.classification_data import LabelledSet
 
-_PHOTOMETRY = 2  # of `imcat.classify.calibration.MODES`
 _EDGES = (14.0, 18.0, 20.0, 21.5, 22.5, 24.0)
 _INTERVAL = (0.16, 0.84)
 
@@ -56,7 +55,7 @@ def magnitudes(trained: TrainedClassifier, own: LabelledSet) -> dict[str, Any]:
 def _judged(trained: TrainedClassifier, own: LabelledSet, photometry: Photometry) -> dict[str, Any]:
     said = answer(trained, photometry, None, spectroscopic=False)
     magnitude = photometry.reference_magnitude()
-    mode = np.full(len(own), _PHOTOMETRY)
+    mode = bare_modes(np.full(len(own), MODES.index("photometry")), *given_parts(photometry))
     logit = said.kind.numpy().astype(float) / trained.calibration.temperatures(mode, magnitude)[:, None]
     share = softmax(logit + np.log(own.mix.shares(own.magnitude)), axis=1)
     truth = own.labels.kind.numpy()
@@ -66,8 +65,11 @@ def _judged(trained: TrainedClassifier, own: LabelledSet, photometry: Photometry
     place = Densities.of(said.redshift[sure, 0].numpy()).cumulative(
         own.labels.redshift.numpy()[sure].astype(float)
     )
-    levels = trained.calibration.levels[_PHOTOMETRY, 0]
-    pit = np.interp(place, np.linspace(0, 1, levels.size), levels)
+    levels = trained.calibration.levels[:, 0]
+    said_of, pit = mode[sure], np.empty(int(sure.sum()))
+    for k in np.unique(said_of):
+        rows = said_of == k
+        pit[rows] = np.interp(place[rows], np.linspace(0, 1, levels.shape[1]), levels[k])
     return {
         "coverage": float(inside.mean()),
         "bins": [

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from scipy.stats import binomtest, kstest
 
-from imcat.classify.calibration import COVERAGE, LEVELS
+from imcat.classify.calibration import COVERAGE, LEVELS, MODES, bare_modes
 from imcat.classify.densities import Densities
 from imcat.classify.photometry import Photometry
-from imcat.classify.predict import answer
+from imcat.classify.predict import answer, given_parts
 from imcat.classify.prior import MixByMagnitude
 from imcat.classify.trained import TrainedClassifier
 from imcat.simulate.sources import Kind
@@ -27,7 +27,6 @@ CLASSES = ("sdss17", "dr7", "dr10")
 REDSHIFTS = ("boss", "main", "ugriz", "quasars")
 DRAWS = 2000  # of a bootstrap
 TRIALS = 24  # settings of the trees that are tried
-_SPECTROSCOPIC = 3  # mode of the calibration
 
 Array = NDArray[Any]
 
@@ -75,12 +74,17 @@ def tuned_trees(
     return found
 
 
+def modes_of(photometry: Photometry) -> Array:
+    """Modes of the calibration, of a spectroscopic table."""
+    return bare_modes(np.full(len(photometry), MODES.index("spectroscopic")), *given_parts(photometry))
+
+
 def classifier_shares(trained: TrainedClassifier, table: SpectroscopicTable, mix: MixByMagnitude) -> Array:
     """Probabilities for the mix of a table."""
     said = answer(trained, table.photometry, None, spectroscopic=True)
     magnitude = table.photometry.reference_magnitude()
-    mode = np.full(len(table), _SPECTROSCOPIC)
-    scaled = said.kind.numpy().astype(float) / trained.calibration.temperatures(mode, magnitude)[:, None]
+    heat = trained.calibration.temperatures(modes_of(table.photometry), magnitude)
+    scaled = said.kind.numpy().astype(float) / heat[:, None]
     return np.asarray(softmax(scaled + np.log(mix.shares(magnitude)), axis=1))
 
 
@@ -123,7 +127,7 @@ def class_table(trained: TrainedClassifier, name: str) -> dict[str, Any]:
     truth, ours = kind[test], shares.argmax(1)
     right, also = ours == truth, theirs == truth
     gained, lost = int((right & ~also).sum()), int((also & ~right).sum())
-    threshold = trained.calibration.thresholds(np.full(len(test), _SPECTROSCOPIC), mag[test])
+    threshold = trained.calibration.thresholds(modes_of(table.photometry.take(test)), mag[test])
     inside = shares[np.arange(len(test)), truth] >= threshold
     found = {
         "test": len(test), "accuracy": float(right.mean()), "macro_f1": macro_f1(truth, ours, 3),
@@ -165,7 +169,8 @@ def redshift_table(trained: TrainedClassifier, name: str) -> dict[str, Any]:
     trees = tuned_trees(x, np.log1p(z), rows, held, 1, **objective)
     other = np.expm1(np.asarray(trees.predict(x[test])))
     stated = density.cumulative(z[test])
-    levels = trained.calibration.levels[_SPECTROSCOPIC, 0 if kind is Kind.GALAXY else 1]
+    (mode,) = np.unique(modes_of(table.photometry.take(test)))
+    levels = trained.calibration.levels[mode, 0 if kind is Kind.GALAXY else 1]
     pit = np.interp(stated, LEVELS, levels)
     ours, theirs = (point - z[test]) / (1 + z[test]), (other - z[test]) / (1 + z[test])
     found: dict[str, Any] = {
@@ -203,6 +208,12 @@ def redshift_table(trained: TrainedClassifier, name: str) -> dict[str, Any]:
     return found
 
 
+def _coverage(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Whether sets hold what they state, within one per cent or, of few rows, two standard errors."""
+    away, allowed = abs(found["coverage"] - COVERAGE), max(0.01, 2 * found["coverage_error"])
+    return verdict(f"{name}: coverage of sets", found["coverage"], f"0.90 +- {allowed:.3f}", away <= allowed)
+
+
 def real_tables(trained: TrainedClassifier) -> dict[str, Any]:
     """All tables, with what was aimed at."""
     print("\n   classes of real tables, photometry alone, mix of each table")
@@ -228,6 +239,7 @@ def real_tables(trained: TrainedClassifier) -> dict[str, Any]:
             out["quasars"]["better"],
         ),
         verdict("quasars: PIT KS", out["quasars"]["pit_ks"], "<= 0.02", out["quasars"]["pit_ks"] <= 0.02),
+        *(_coverage(n, out[n]) for n in CLASSES),
         *(verdict(f"{n}: PIT p", out[n]["pit_p"], "> 0.01", out[n]["pit_p"] > 0.01) for n in ("boss", "main", "ugriz")),
     ]  # fmt: skip
     return out

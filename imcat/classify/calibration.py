@@ -1,8 +1,9 @@
 """What turns the network's answers into probabilities that hold: fitted on simulated sources it never saw.
 
-Four modes are calibrated apart, each by magnitude: stamp and photometry, stamp alone, photometry alone, and photometry
+Modes are calibrated apart, each by magnitude: stamp and photometry, stamp alone, photometry alone, and photometry
 of sources that spectroscopic surveys chose; the last on real tables. The first three are calibrated once more for images as
-sharp as those from space, where a source of the same magnitude is another matter.
+sharp as those from space, where a source of the same magnitude is another matter; and photometry alone for tables that
+have magnitudes but nothing of shapes, with and without errors and dust.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from imcat.classify.photometry import SHARP
 from imcat.classify.prior import EDGES
 
 __all__ = [
     "COVERAGE",
     "LEVELS",
     "MODES",
-    "SHARP",
     "Calibration",
+    "bare_modes",
+    "distances",
     "fit_levels",
     "fit_sets",
     "fit_temperature",
@@ -34,10 +37,11 @@ __all__ = [
 Float64 = NDArray[np.float64]
 
 #: What the classifier may have of a source, in the order of the calibration's first axis.
-MODES = ("both", "stamp", "photometry", "spectroscopic", "both, sharp", "stamp, sharp", "photometry, sharp")
-#: Arcsec of the PSF's FWHM below which images are sharp.
-SHARP = 0.5
-_FIRST_SHARP = 4
+MODES = (
+    "both", "stamp", "photometry", "spectroscopic", "both, sharp", "stamp, sharp", "photometry, sharp",
+    "magnitudes", "magnitudes, dust", "magnitudes, errors", "magnitudes, errors, dust", "spectroscopic, one band",
+)  # fmt: skip
+_FIRST_SHARP, _FIRST_BARE, _ONE_BAND = 4, 7, 11
 #: Share of the sources whose set of classes holds the true one.
 COVERAGE = 0.9
 #: Stated probabilities at which the cumulative redshift densities are corrected.
@@ -62,8 +66,8 @@ class Calibration:
         True probabilities of `LEVELS` of the redshift densities of a galaxy and of a quasar.
     mean, whiten : float64 arrays ``[width]``, ``[width, width]``
         Of the classifier's vectors.
-    distance : float64 array ``[quantiles]``
-        Quantiles of the distances of sources like those of the training.
+    distance : float64 array ``[modes, quantiles]``
+        Quantiles of the distances of sources like those of the training, from which as much is given.
     """
 
     temperature: Float64
@@ -79,7 +83,7 @@ class Calibration:
         return Calibration(
             np.ones((len(MODES), _BINS)), np.full((len(MODES), _BINS), 0.1),
             np.broadcast_to(LEVELS, (len(MODES), 2, LEVELS.size)).copy(),
-            np.zeros(width), np.eye(width), _QUANTILES * 10,
+            np.zeros(width), np.eye(width), np.tile(_QUANTILES * 10, (len(MODES), 1)),
         )  # fmt: skip
 
     def arrays(self) -> dict[str, Float64]:
@@ -100,10 +104,13 @@ class Calibration:
         bins = _bins(magnitude)
         return np.asarray(self.threshold[mode, bins])
 
-    def novelty(self, vector: Float64) -> Float64:
-        """How unlike the training each source is: the share of simulated sources that are less so, ``[n]``."""
+    def novelty(self, mode: NDArray[Any], vector: Float64) -> Float64:
+        """How unlike the training each source is: the share of such sources that are less so, ``[n]``."""
         away = np.sqrt((((vector - self.mean) @ self.whiten) ** 2).mean(axis=1))
-        return np.asarray(np.interp(away, self.distance, np.linspace(0, 1, self.distance.size)))
+        out = np.zeros(len(away))
+        for k in np.unique(mode):
+            out[mode == k] = np.interp(away[mode == k], self.distance[k], _QUANTILES)
+        return out
 
 
 def sharp_modes(mode: NDArray[np.integer], fwhm: Float64) -> NDArray[np.intp]:
@@ -111,6 +118,15 @@ def sharp_modes(mode: NDArray[np.integer], fwhm: Float64) -> NDArray[np.intp]:
     with np.errstate(invalid="ignore"):
         sharp = (np.asarray(fwhm) < SHARP) & (mode < _FIRST_SHARP - 1)
     return np.asarray(mode + _FIRST_SHARP * sharp, np.intp)
+
+
+def bare_modes(
+    mode: NDArray[np.integer], shapes: Any, errors: Any, dust: Any, colours: Any
+) -> NDArray[np.intp]:
+    """Modes of sources of photometry alone ``[n]``, by what is known: their shape, errors, dust, any colour."""
+    bare = _FIRST_BARE + 2 * np.asarray(errors, np.intp) + np.asarray(dust, np.intp)
+    plain = np.where((mode == MODES.index("photometry")) & ~np.asarray(shapes), bare, mode)
+    return np.where((mode == MODES.index("spectroscopic")) & ~np.asarray(colours), _ONE_BAND, plain)
 
 
 def _bins(magnitude: Float64) -> NDArray[np.intp]:
@@ -188,10 +204,15 @@ def fit_levels(cumulative: Float64) -> Float64:
     return np.maximum.accumulate(share)
 
 
-def novelty_model(vector: Float64) -> tuple[Float64, Float64, Float64]:
-    """Mean, whitening and quantiles of the distances of vectors ``[n, width]``."""
+def novelty_model(vector: Float64) -> tuple[Float64, Float64]:
+    """Mean and whitening of vectors ``[n, width]``."""
     mean = vector.mean(axis=0)
     value, basis = np.linalg.eigh(np.cov(vector, rowvar=False) + 1e-4 * np.eye(vector.shape[1]))
     whiten = basis / np.sqrt(np.maximum(value, 1e-4 * value.max()))
+    return mean, whiten
+
+
+def distances(vector: Float64, mean: Float64, whiten: Float64) -> Float64:
+    """Quantiles of the distances of vectors ``[n, width]`` from the mean."""
     away = np.sqrt((((vector - mean) @ whiten) ** 2).mean(axis=1))
-    return mean, whiten, np.quantile(away, _QUANTILES)
+    return np.asarray(np.quantile(away, _QUANTILES))

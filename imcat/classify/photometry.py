@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imcat.catalogue.fields import AB_FLUX
 
-__all__ = ["GLOBALS", "Photometry", "catalogue_photometry", "soft_magnitude", "table_photometry"]
+__all__ = ["GLOBALS", "SHARP", "Photometry", "catalogue_photometry", "soft_magnitude", "table_photometry"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -34,6 +34,8 @@ GLOBALS = (
     "log_radius",  # of the model, arcsec
     "fracdev",  # share of the de Vaucouleurs profile in the reference band
 )
+#: Arcsec of the PSF's FWHM below which images are sharp.
+SHARP = 0.5
 _TOTALS = ("cmodel_flux", "model_flux", "kron_flux")
 
 
@@ -73,6 +75,11 @@ class Photometry:
         """Some of the sources."""
         kept = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "wavelength"}
         return Photometry(wavelength=self.wavelength, **kept)
+
+    def has_shapes(self) -> NDArray[np.bool_]:
+        """Whether more than totals is known of each source: PSF or aperture magnitudes, sizes, ``[n]``."""
+        sizes = np.delete(self.extra, GLOBALS.index("log_psf"), axis=1)
+        return np.asarray(np.isfinite(np.concatenate([self.psf, self.aperture, sizes], axis=1)).any(axis=1))
 
     def reference_magnitude(self) -> Float64:
         """A magnitude at 6200 Å, by interpolation between the bands that there are; NaN where there is none.
@@ -163,7 +170,9 @@ def catalogue_photometry(
         pairs = [flux(band, kinds) for band in bands]
         return np.stack([m for m, _ in pairs], 1), np.stack([e for _, e in pairs], 1)
 
-    total, psf, aperture = stack(_TOTALS), stack(("psf_flux",)), stack(("aper_flux_3",))
+    # Three arcsec of an image from space are mostly its neighbours.
+    kinds = ("color_flux", "aper_flux_3") if psf_fwhm < SHARP else ("aper_flux_3",)
+    total, psf, aperture = stack(_TOTALS), stack(("psf_flux",)), stack(kinds)
     dust = np.stack(
         [np.broadcast_to(np.asarray(columns.get(f"{b}_extinction", np.nan), np.float32), n) for b in bands], 1
     )

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit, log_softmax, softmax
 
-from imcat.classify.calibration import LEVELS, sharp_modes
+from imcat.classify.calibration import LEVELS, bare_modes, sharp_modes
 from imcat.classify.densities import Densities
 from imcat.classify.network import MORPHOLOGIES, Answer, measured
 from imcat.classify.photometry import GLOBALS, Photometry
@@ -158,6 +158,7 @@ def classify(
     alone = _SPECTROSCOPIC if prior.name == "spectroscopic" else _PHOTOMETRY
     fwhm = np.exp(photometry.extra[:, GLOBALS.index("log_psf")].astype(float))
     mode = sharp_modes(np.where(blind, alone, np.where(bare, _STAMP, _BOTH)), fwhm)
+    mode = bare_modes(mode, *given_parts(photometry))
     calibration = trained.calibration
     likelihood = said.kind.numpy().astype(float) / calibration.temperatures(mode, magnitude)[:, None]
     share = prior.shares(trained, magnitude)
@@ -178,10 +179,20 @@ def classify(
     columns["lens_loglike"] = lens
     columns |= _morphology(said, blind)
     columns |= _redshifts(said, calibration.levels, mode, probability, best)
-    columns["unlike_training"] = calibration.novelty(said.vector.numpy().astype(float))
+    columns["unlike_training"] = calibration.novelty(mode, said.vector.numpy().astype(float))
     for name in ("p_lens", "lens_loglike", "unlike_training", *(f"class_loglike_{k}" for k in KINDS)):
         columns[name] = np.where(nothing, np.nan, columns[name])
     return columns
+
+
+def given_parts(photometry: Photometry) -> tuple[NDArray[np.bool_], ...]:
+    """Whether anything tells the shape of each source, whether errors and dust are known, and whether there is a colour."""
+    return (
+        photometry.has_shapes(),
+        np.asarray(np.isfinite(photometry.total_err).any(axis=1)),
+        np.asarray(np.isfinite(photometry.extinction).any(axis=1)),
+        np.asarray(np.isfinite(photometry.total).sum(axis=1) > 1),
+    )
 
 
 def _columns_of_none() -> dict[str, NDArray[Any]]:

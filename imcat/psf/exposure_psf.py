@@ -7,20 +7,22 @@ magnitudes do so (SDSS: 7.43 arcsec), else to that within a few FWHM, since no s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imcat.psf.given_psf import PsfModel, given_mixture, supported
-from imcat.psf.mixture import PsfMixture
-from imcat.psf.stars import StarPsfSettings, measure_psf
+from imcat.psf.mixture import PsfMixture, moffat_mixture
+from imcat.psf.stars import FALLBACK_BETA, StarPsf, StarPsfSettings, measure_psf
 
 __all__ = ["ExposurePsf", "PsfModel", "measure_exposure_psf"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
+_WIDER = 2.0  # times the width that is known of the image: no PSF, but what was taken for stars
 _SMALLEST_SHARE = 0.5  # of the light within the circle; less is a failure
 
 
@@ -100,9 +102,24 @@ def measure_exposure_psf(
             fwhm=fwhm,
             settings=settings,
         )
-        locus = star.locus if star.method == "stars" else None
-        found = ExposurePsf(star.mixture, star.method, len(star.stars), star.chi2, 1.0, locus)
+        if _unlikely(star, fwhm):
+            found = ExposurePsf(
+                moffat_mixture(float(fwhm or 0.0), FALLBACK_BETA), "assumed", 0, math.nan, 1.0
+            )
+        else:
+            locus = star.locus if star.method == "stars" else None
+            found = ExposurePsf(star.mixture, star.method, len(star.stars), star.chi2, 1.0, locus)
     if circle is None:
         circle = settings.flux_radius * found.mixture.fwhm
     share = float(found.mixture.encircled_energy(np.array([circle]))[0])
     return replace(found, enclosed=share if _SMALLEST_SHARE < share <= 1.2 else 1.0)
+
+
+def _unlikely(star: StarPsf, fwhm: float | None) -> bool:
+    """Whether a PSF of so few stars that none could be held out to judge it is far from the width of the image.
+
+    In frames with few stars, two or three galaxies may pass for them.
+    """
+    if star.method != "stars" or not math.isnan(star.chi2) or not fwhm:
+        return False
+    return not 1 / _WIDER < star.mixture.fwhm / fwhm < _WIDER

@@ -26,7 +26,7 @@ from imcat.psf.star_select import Moments, crowding, measure_moments, select_sta
 from imcat.psf.star_stamps import Stamps, cut_stamps, joined
 from imcat.psf.width import FWHM_PER_SIGMA, half_sample_mode
 
-__all__ = ["StarPsf", "StarPsfSettings", "find_stars", "first_mixture", "measure_psf"]
+__all__ = ["FALLBACK_BETA", "StarPsf", "StarPsfSettings", "find_stars", "first_mixture", "measure_psf"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -44,7 +44,9 @@ _FITS = 1.05
 _FIRST_STARS = 20  # stars that tell the PSF of the whole image, from which the one that varies is fitted
 _FEWEST = 3  # stars that make a PSF
 _EASES = (1.0, 2.0, 4.0)  # by which the demands on stars are lowered where there are few
-_FWHM, _BETA = 3.5, 3.0  # pixels, and Moffat's exponent, where nothing is known
+#: Moffat's exponent where nothing is known but a width.
+FALLBACK_BETA = 3.0
+_FWHM = 3.5  # pixels, where not even that is known
 _OWN_PIXELS = 4  # parameters of each star
 _SATURATED_CORE = 4  # bad pixels in the core of a star that is taken to be saturated
 
@@ -129,7 +131,7 @@ def measure_psf(
     index = np.flatnonzero(star)
     if index.size < _FEWEST:
         nothing, all_of_them = np.empty(0, np.int64), np.ones(len(x), bool)
-        assumed = moffat_mixture(fwhm or _FWHM, _BETA)
+        assumed = moffat_mixture(fwhm or _FWHM, FALLBACK_BETA)
         return StarPsf(assumed, "assumed", nothing, nothing, 0, math.nan, 0.0, all_of_them)
     index = index[np.argsort(-moments.snr[index], kind="stable")][: settings.max_stars]
     sigma = half_sample_mode(moments.size[index])

@@ -44,7 +44,7 @@ def write_with_card(folder: Path, name: str, data: bytes, version: int, values: 
 
 
 def card_text(values: dict[str, Any]) -> str:
-    """A card in TOML: plain values first, then dictionaries as tables, and lists of dictionaries as arrays of tables."""
+    """A card in TOML: plain values first, then dictionaries as tables, and lists of dictionaries as arrays of tables; deeper ones inline."""
     plain, tables = [], []
     for name, value in values.items():
         if isinstance(value, dict):
@@ -66,4 +66,6 @@ def _value(value: Any) -> str:
         return str(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(_value(v) for v in value)}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_value(v)}" for name, v in value.items()) + "}"
     return json.dumps(value)

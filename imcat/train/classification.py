@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from imcat.backbones.choice import BackboneSettings, build_backbone
-from imcat.classify.network import Answer, ClassifierSettings, Seeing, redshift_loss
+from imcat.classify.network import Answer, ClassifierSettings, Measured, Seeing, redshift_loss
 from imcat.errors import ConfigError
 from imcat.simulate.sources import Kind
 from imcat.train.classification_data import LabelledSet, Labels, TableSet, drop
@@ -50,7 +50,7 @@ class ClassifierRecipe:
     architecture : str
         Without weights to start from: a name of `imcat.backbones.choice.BACKBONES`, or of a convolutional network of timm.
     steps : int
-        Of the optimiser.
+        Of the optimiser, for backbone and heads together; 0 only where `weights` are given.
     stamps, rows : int
         Simulated sources and rows of real tables in each step.
     rate, vision_rate, decay : float
@@ -65,6 +65,10 @@ class ClassifierRecipe:
         Of the second stage, in which only the heads learn (`imcat.train.head_stage`).
     head_rate : float
         Its largest learning rate.
+    weights : str
+        Classifier to go on from: a folder that holds one, or ``imcat`` for the one that comes with it; empty: none.
+    drawn : int
+        Rows of a table in CSST's bands that is drawn from the simulator's populations (`imcat.train.drawn_tables`).
     seed : int
         Of the order.
     """
@@ -87,11 +91,15 @@ class ClassifierRecipe:
     tables: tuple[str, ...] = ("sdss17", "dr7", "dr10", "quasars", "boss", "main", "ugriz", "2slaq", "vvds")
     head_steps: int = 0
     head_rate: float = 1e-3
+    weights: str = ""
+    drawn: int = 0
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.stamps, self.rows) < 1:
-            raise ConfigError("steps, stamps and rows: expected positive numbers")
+        if min(self.steps + bool(self.weights), self.stamps, self.rows) < 1:
+            raise ConfigError(
+                "steps, stamps and rows: expected positive numbers; steps may be 0 where weights are named"
+            )
         if min(self.width, self.depth, self.heads, self.components) < 1:
             raise ConfigError("width, depth, heads and components: expected positive numbers")
         if self.width % self.heads:
@@ -109,6 +117,8 @@ class ClassifierRecipe:
             rows=32,
             tables=(),
             backbone="",
+            weights="",
+            drawn=min(500, self.drawn),
             width=32,
             depth=1,
             heads=2,
@@ -177,6 +187,7 @@ def train_classifier(
     *,
     resume: bool = False,
     device: str | None = None,
+    whole: dict[str, Tensor] | None = None,
 ) -> Seeing:
     """Train.
 
@@ -198,6 +209,8 @@ def train_classifier(
         Go on from the checkpoint there.
     device : str, optional
         ``cpu`` or ``cuda``; default: a GPU where there is one.
+    whole : dict of Tensor, optional
+        Weights of a classifier, backbone included, to go on from.
 
     Returns
     -------
@@ -212,6 +225,8 @@ def train_classifier(
     network = Seeing(backbone, recipe.network(width)).to(place)
     if start is not None:
         network.vision.load_state_dict(start)
+    if whole is not None:
+        network.load_state_dict(whole)
     slow = parameter_groups(network.vision, recipe.decay)
     fast = parameter_groups(network.classifier, recipe.decay)
     optimiser = torch.optim.AdamW([*slow, *fast], lr=recipe.rate)
@@ -271,16 +286,52 @@ def table_losses(
     network: Seeing, tables: Sequence[TableSet], rows: int, rng: np.random.Generator, place: torch.device
 ) -> list[tuple[str, Tensor]]:
     """Losses of some rows of each table, by the root of its size: small tables count for more than their rows."""
-    out: list[tuple[str, Tensor]] = []
+    if not tables:
+        return []
     weight = np.sqrt([float(len(t)) for t in tables])
-    for table, part in zip(tables, weight / max(weight.sum(), 1.0), strict=True):
+    share = weight / weight.sum()
+    given, labels = [], []
+    for table, part in zip(tables, share, strict=True):
         number = max(8, round(part * rows))
         picked = torch.from_numpy(rng.choice(len(table), min(number, len(table)), replace=False))
-        out += [
-            (name, value * float(part))
-            for name, value in _table_losses(network, table, picked, rng, place).items()
-        ]
+        photometry, _ = drop(
+            take(table.measured, picked), rng, bands=0.1, kinds=0.15, errors=0.15, dust=0.0, all_of_it=0.0
+        )
+        photometry.spectroscopic[torch.from_numpy(rng.random(len(picked)) > _FLAGGED)] = 0.0
+        given.append(photometry)
+        labels.append(_to(table.labels.take(picked), place))
+    # One pass for all of them: a band that a table does not have is one that is missing.
+    together = _padded(given)
+    n = len(together.extra)
+    blank = torch.zeros(n, network.vision.width, device=place)
+    with half_precision(place):
+        answer = network.classifier(together.to(place), blank, torch.zeros(n, device=place))
+    out, start = [], 0
+    for own, part in zip(labels, share, strict=True):
+        end = start + len(own.kind)
+        said = Answer(*(getattr(answer, f)[start:end] for f in Answer.__dataclass_fields__))
+        out += [(name, value * float(part)) for name, value in classification_loss(said, own).items()]
+        start = end
     return out
+
+
+def _padded(parts: Sequence[Measured]) -> Measured:
+    """Photometry of several lists as one, with as many bands as the longest."""
+    widest = max(p.mags.shape[1] for p in parts)
+
+    def wider(values: Tensor, empty: float) -> Tensor:
+        more = values.new_full((len(values), widest - values.shape[1], *values.shape[2:]), empty)
+        return torch.cat([values, more], 1)
+
+    nan = float("nan")
+    return Measured(
+        torch.cat([wider(p.mags, nan) for p in parts]),
+        torch.cat([wider(p.errors, nan) for p in parts]),
+        torch.cat([wider(p.extinction, nan) for p in parts]),
+        torch.cat([wider(p.wavelength, 0.0) for p in parts]),
+        torch.cat([p.extra for p in parts]),
+        torch.cat([p.spectroscopic for p in parts]),
+    )
 
 
 def _simulated_losses(
@@ -311,20 +362,6 @@ def _simulated_losses(
         vision = vision.index_copy(0, see.to(place), seen_vectors.float())
         answer = network.classifier(photometry.to(place), vision, (~blind).float().to(place))
     return classification_loss(answer, _to(chosen.labels.take(index), place))
-
-
-def _table_losses(
-    network: Seeing, table: TableSet, rows: Tensor, rng: np.random.Generator, place: torch.device
-) -> dict[str, Tensor]:
-    photometry, _ = drop(
-        take(table.measured, rows), rng, bands=0.1, kinds=0.15, errors=0.15, dust=0.0, all_of_it=0.0
-    )
-    n = len(rows)
-    photometry.spectroscopic[torch.from_numpy(rng.random(n) > _FLAGGED)] = 0.0
-    blank = torch.zeros(n, network.vision.width, device=place)
-    with half_precision(place):
-        answer = network.classifier(photometry.to(place), blank, torch.zeros(n, device=place))
-    return classification_loss(answer, _to(table.labels.take(rows), place))
 
 
 def take(photometry, rows: Tensor):  # type: ignore[no-untyped-def]

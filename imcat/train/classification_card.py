@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,16 @@ from scipy.special import softmax
 
 from imcat.classify.calibration import (
     COVERAGE,
-    SHARP,
     Calibration,
+    distances,
     fit_levels,
     fit_sets,
     fit_temperature,
     novelty_model,
 )
 from imcat.classify.densities import Densities
-from imcat.classify.network import Answer, Seeing
-from imcat.classify.photometry import GLOBALS
+from imcat.classify.network import Answer, Seeing, measured
+from imcat.classify.photometry import GLOBALS, SHARP, table_photometry
 from imcat.classify.prior import EDGES, MixByMagnitude
 from imcat.classify.trained import FORMAT, TrainedClassifier
 from imcat.simulate.population import Population
@@ -41,6 +41,12 @@ _MODES = (
     (True, False),
     (False, True),
 )  # stamp, photometry: as `imcat.classify.calibration.MODES`
+_TABLES = (
+    (False, False),
+    (False, True),
+    (True, False),
+    (True, True),
+)  # errors, dust: in the order of the modes
 _PSF = GLOBALS.index("log_psf")
 _CPU = torch.device("cpu")
 _WAVELENGTHS = (2500.0, 10500.0)
@@ -68,35 +74,76 @@ def calibrate(network: Seeing, sets: Sequence[LabelledSet], tables: Sequence[Tab
     ground = [s for s, is_sharp in zip(sets, sharp, strict=True) if not is_sharp]
     space = [s for s, is_sharp in zip(sets, sharp, strict=True) if is_sharp]
     # Where one kind of image is missing, the other stands for it.
-    found, vectors = _simulated_modes(network, ground or space)
-    above, more = _simulated_modes(network, space or ground)
-    vectors += more if ground and space else []
-    real = [table_answers(network, t, _CPU) for t in tables]
-    if tables:
-        magnitudes = [t.photometry.reference_magnitude() for t in tables]
-        found.append(_fit(real, [t.labels for t in tables], magnitudes, by_magnitude=True))
-    else:
-        found.append(found[-1])
-    vector = np.concatenate([*vectors, *(a.vector.numpy().astype(float) for a in real)])
-    temperature, threshold, levels = (np.stack(part) for part in zip(*found, *above, strict=True))
-    mean, whiten, distance = novelty_model(vector)
-    return Calibration(temperature, threshold, levels, mean, whiten, distance)
+    plain, above = _simulated_modes(network, ground or space), _simulated_modes(network, space or ground)
+    bare = [_bare_mode(network, ground or space, errors, dust) for errors, dust in _TABLES]
+    real = _real_modes(network, tables) or [plain[-1], plain[-1]]
+    seen = [
+        plain[0].vector,
+        *([above[0].vector] if ground and space else []),
+        *(m.vector for m in real if tables),
+    ]
+    mean, whiten = novelty_model(np.concatenate(seen))
+    modes = [*plain, real[0], *above, *bare, real[1]]
+    return Calibration(
+        np.stack([m.temperature for m in modes]), np.stack([m.threshold for m in modes]),
+        np.stack([m.levels for m in modes]), mean, whiten,
+        np.stack([distances(m.vector, mean, whiten) for m in modes]),
+    )  # fmt: skip
 
 
-_Fitted = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+@dataclass(frozen=True, eq=False)
+class _Mode:
+    """What is fitted for one mode, and the classifier's vectors of the sources."""
+
+    temperature: NDArray[np.float64]
+    threshold: NDArray[np.float64]
+    levels: NDArray[np.float64]
+    vector: NDArray[np.float64]
 
 
-def _simulated_modes(
-    network: Seeing, sets: Sequence[LabelledSet]
-) -> tuple[list[_Fitted], list[NDArray[np.float64]]]:
-    """What is fitted for each of `_MODES`, and the classifier's vectors of sources with stamp and photometry."""
-    found, vectors = [], []
+def _simulated_modes(network: Seeing, sets: Sequence[LabelledSet]) -> list[_Mode]:
+    """Each of `_MODES`."""
+    found = []
     for see, measure in _MODES:
         said = [answers(network, s, np.arange(len(s)), _CPU, see=see, measure=measure) for s in sets]
         found.append(_fit(said, [s.labels for s in sets], [s.magnitude for s in sets], by_magnitude=measure))
-        if see and measure:
-            vectors = [a.vector.numpy().astype(float) for a in said]
-    return found, vectors
+    return found
+
+
+def _bare_mode(network: Seeing, sets: Sequence[LabelledSet], errors: bool, dust: bool) -> _Mode:
+    """Totals alone, as tables of magnitudes have them."""
+    said, magnitudes = [], []
+    for own in sets:
+        p = own.photometry
+        photometry = table_photometry(
+            p.wavelength.tolist(), p.total, p.total_err if errors else None, p.extinction if dust else None
+        )
+        less = replace(own, photometry=photometry, measured=measured(photometry))
+        said.append(answers(network, less, np.arange(len(own)), _CPU, see=False))
+        magnitudes.append(photometry.reference_magnitude())
+    return _fit(said, [s.labels for s in sets], magnitudes, by_magnitude=True)
+
+
+def _real_modes(network: Seeing, tables: Sequence[TableSet]) -> list[_Mode]:
+    """Rows of real tables with colours, and with one band only; where there are none of one kind, all stand for it."""
+    said = [table_answers(network, t, _CPU) for t in tables]
+    colours = [np.isfinite(t.photometry.total).sum(axis=1) > 1 for t in tables]
+    found = []
+    for wanted in (True, False):
+        rows = [np.flatnonzero(own == wanted) for own in colours]
+        if not any(len(r) for r in rows):
+            rows = [np.arange(len(t)) for t in tables]
+        chosen = [(a, t, torch.from_numpy(r)) for a, t, r in zip(said, tables, rows, strict=True) if len(r)]
+        if chosen:
+            found.append(
+                _fit(
+                    [Answer(*(getattr(a, f)[r] for f in Answer.__dataclass_fields__)) for a, _, r in chosen],
+                    [t.labels.take(r) for _, t, r in chosen],
+                    [t.photometry.reference_magnitude()[r.numpy()] for _, t, r in chosen],
+                    by_magnitude=True,
+                )
+            )
+    return found
 
 
 def _fit(
@@ -105,8 +152,9 @@ def _fit(
     magnitudes: Sequence[NDArray[np.float64]],
     *,
     by_magnitude: bool,
-) -> _Fitted:
+) -> _Mode:
     """Temperatures, thresholds and levels of one mode."""
+    vector = np.concatenate([a.vector.numpy().astype(float) for a in said])
     kind = np.concatenate([own.kind.numpy() for own in labels])
     mix = np.concatenate([own.mix.numpy().astype(float) for own in labels])
     logit = np.concatenate([a.kind.numpy().astype(float) for a in said])
@@ -116,13 +164,14 @@ def _fit(
     levels = _levels(said, labels)
     told = kind >= 0
     if not told.any():
-        return np.ones(EDGES.size - 1), np.full(EDGES.size - 1, 1 - COVERAGE), levels
+        return _Mode(np.ones(EDGES.size - 1), np.full(EDGES.size - 1, 1 - COVERAGE), levels, vector)
     kind, mix, logit, magnitude = kind[told], mix[told], logit[told], magnitude[told]
     filled = np.nan_to_num(magnitude, nan=20.0)
     temperature = fit_temperature(logit, mix, kind, filled)
     middle = 0.5 * (EDGES[1:] + EDGES[:-1])
     scale = np.interp(filled, middle, temperature)[:, None]
-    return temperature, fit_sets(softmax(logit / scale + mix, axis=1), kind, magnitude), levels
+    threshold = fit_sets(softmax(logit / scale + mix, axis=1), kind, magnitude)
+    return _Mode(temperature, threshold, levels, vector)
 
 
 def _levels(said: Sequence[Answer], labels: Sequence[Labels]) -> NDArray[np.float64]:
@@ -148,6 +197,7 @@ def write_classifier(
     samples: Sequence[dict[str, Any]],
     metrics: dict[str, float],
     folder: Path,
+    before: dict[str, Any] | None = None,
 ) -> Path:
     """Calibrate a classifier and write ``NAME.safetensors`` and its card.
 
@@ -171,6 +221,8 @@ def write_classifier(
         What the network reached on validation sources (`imcat.train.classification.judge`).
     folder : path
         Where both go.
+    before : dict, optional
+        Card of the weights that the training went on from.
 
     Returns
     -------
@@ -197,4 +249,6 @@ def write_classifier(
         "metrics": {k: round(v, 5) for k, v in metrics.items()},
         "samples": list(samples),
     }
+    if before is not None:
+        card["before"] = {k: before[k] for k in ("sha256", "recipe", "samples", "before") if k in before}
     return write_with_card(folder, recipe.name, data, FORMAT, card)

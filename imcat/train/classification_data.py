@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,16 @@ from imcat.train.source_samples import SourceSample
 from imcat.train.spectroscopic import SpectroscopicTable
 from imcat.train.stamp_sets import StampSet
 
-__all__ = ["Labels", "LabelledSet", "TableSet", "drop", "simulated_sets", "table_set"]
+__all__ = ["Labels", "LabelledSet", "TableSet", "drop", "simulated_sets", "table_set", "without_fits"]
 
+_FITTED = (
+    "psf_flux",
+    "model_flux",
+    "_chi2",
+    "fracdev",
+    "spread_model",
+    "model_radius",
+)  # parts of the names of columns
 _KINDS = {kind.name.lower(): int(kind) for kind in Kind}
 _MORPHOLOGY = {
     "point": "point_like", "smooth": "smooth", "disc": "disc", "spiral": "spiral", "barred": "barred",
@@ -146,6 +154,12 @@ def _simulated(samples: list[SourceSample], reference: str) -> LabelledSet:
         StampSet.gather(samples)[0], photometry, measured(photometry), labels, magnitude,
         true_magnitude, mix,
     )  # fmt: skip
+
+
+def without_fits(sample: SourceSample) -> SourceSample:
+    """The sample as a run without PSF and model photometry would have left it."""
+    kept = {k: v for k, v in sample.columns.items() if not any(part in k for part in _FITTED)}
+    return replace(sample, columns=kept)
 
 
 def effective_index(bulge_fraction: NDArray[np.float64]) -> NDArray[np.float64]:

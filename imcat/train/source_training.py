@@ -14,15 +14,17 @@ from imcat.backbones.choice import BackboneSettings, named_backbone, to_card
 from imcat.backbones.files import BACKBONE_FORMAT, load_backbone
 from imcat.classify.network import ClassifierSettings
 from imcat.classify.own_classes import OWN_FORMAT, OwnHead
-from imcat.classify.trained import load_classifier
+from imcat.classify.trained import TrainedClassifier, load_classifier
 from imcat.errors import ConfigError, InputError
 from imcat.simulate.population_tables import data_folder
+from imcat.simulate.scene import Models
 from imcat.simulate.split import Split
 from imcat.stamps import StampSettings
 from imcat.train.card_text import write_with_card
 from imcat.train.classification import ClassifierRecipe, judge, train_classifier
 from imcat.train.classification_card import write_classifier
-from imcat.train.classification_data import TableSet, simulated_sets, table_set
+from imcat.train.classification_data import TableSet, simulated_sets, table_set, without_fits
+from imcat.train.drawn_tables import drawn_table
 from imcat.train.fine_tuning import FineTuneRecipe, fine_tune, split_objects
 from imcat.train.head_stage import train_heads
 from imcat.train.own_data import read_rows, read_stamps
@@ -38,6 +40,7 @@ from imcat.train.stamp_sets import StampSet
 
 __all__ = ["run_classification", "run_fine_tuning", "run_pretraining"]
 
+_UNFITTED = 3  # one tile of so many also teaches what a run without PSF and model photometry knows
 _EVERY = 10  # one tile of so many judges, and does not train
 
 
@@ -116,22 +119,27 @@ def run_classification(
     path
         Of the card.
     """
-    backbone, start = _backbone(recipe)
+    backbone, start, before = _start(recipe)
+    whole = before.network.state_dict() if before is not None else None
     training, validation, calibration = _paths(
         skies, folder.parent / "sources", StampSettings(size=backbone.size), workers
     )
-    learned = simulated_sets([read_sample(p) for p in training])
+    samples = [read_sample(p) for p in training]
+    fitted = [s for s in samples if any("cmodel_flux" in name for name in s.columns)]
+    learned = simulated_sets([*samples, *map(without_fits, fitted[::_UNFITTED])])
+    del samples, fitted
     judged = simulated_sets([read_sample(p) for p in validation])
-    tables, checked = _tables(recipe.tables)
+    tables, checked = real_tables(recipe.tables)
+    more = [*tables, drawn_table(recipe.drawn, Models.load())] if recipe.drawn else tables
     network = train_classifier(
-        recipe, backbone, start, learned, judged, tables, checked, folder, resume=resume
+        recipe, backbone, start, learned, judged, more, checked, folder, resume=resume, whole=whole
     )
     if recipe.head_steps:
-        network = train_heads(network, recipe, learned, judged, tables, checked, folder, resume=resume)
+        network = train_heads(network, recipe, learned, judged, more, checked, folder, resume=resume)
     lenses = np.concatenate([s.true_magnitude[s.labels.lens.numpy() > 0.5] for s in learned])
     metrics = judge(network, judged, checked, torch.device("cpu"))
     del learned  # room for the sets to calibrate with
-    fitted = [
+    sets = [
         own
         for own in (
             simulated_sets([read_sample(p) for p in [*validation, *calibration]]) if calibration else judged
@@ -139,8 +147,9 @@ def run_classification(
         if np.isfinite(own.photometry.total).any()
     ]
     return write_classifier(
-        network, recipe, fitted, tables, checked, lenses, [asdict(s) for s in skies], metrics, folder
-    )
+        network, recipe, sets, tables, checked, lenses, [asdict(s) for s in skies], metrics, folder,
+        before.card if before is not None else None,
+    )  # fmt: skip
 
 
 def run_fine_tuning(recipe: FineTuneRecipe, base: Path, folder: Path) -> Path:
@@ -208,6 +217,16 @@ def _paths(
     return training, validation, calibration
 
 
+def _start(
+    recipe: ClassifierRecipe,
+) -> tuple[BackboneSettings, dict[str, Tensor] | None, TrainedClassifier | None]:
+    """Backbone, its weights, and a classifier, to start from."""
+    if not recipe.weights:
+        return *_backbone(recipe), None
+    trained = load_classifier(*_named(recipe.weights, "classifier"))
+    return trained.network.vision.settings, None, trained
+
+
 def _backbone(recipe: ClassifierRecipe | FineTuneRecipe) -> tuple[BackboneSettings, dict[str, Tensor] | None]:
     if not recipe.backbone:
         return named_backbone(recipe.architecture), None
@@ -215,17 +234,17 @@ def _backbone(recipe: ClassifierRecipe | FineTuneRecipe) -> tuple[BackboneSettin
     return network.settings, network.state_dict()
 
 
-def _named(place: str) -> tuple[str, str | None]:
-    """Name and folder of a backbone."""
+def _named(place: str, what: str = "backbone") -> tuple[str, str | None]:
+    """Name and folder of weights."""
     if place == "imcat":
-        return "backbone", None
+        return what, None
     found = sorted(Path(place).glob("*.safetensors"))
     if not found:
-        raise InputError("there is no backbone", path=place, expected="a folder that imcat train wrote")
+        raise InputError(f"there is no {what}", path=place, expected="a folder that imcat train wrote")
     return found[0].stem, place
 
 
-def _tables(names: Sequence[str]) -> tuple[list[TableSet], list[TableSet]]:
+def real_tables(names: Sequence[str]) -> tuple[list[TableSet], list[TableSet]]:
     """Train and validation rows of real tables."""
     wrong = [name for name in names if name not in TABLES]
     if wrong:

@@ -14,6 +14,8 @@ from imcat.classify.calibration import (
     LEVELS,
     MODES,
     Calibration,
+    bare_modes,
+    distances,
     fit_levels,
     fit_sets,
     fit_temperature,
@@ -212,10 +214,15 @@ class TestLevels:
         np.testing.assert_array_equal(fit_levels(np.zeros(99)), LEVELS)
 
 
+ZERO = np.zeros(1, int)
+
+
 class TestNovelty:
     def model(self, seen: NDArray[np.float64]) -> Calibration:
-        mean, whiten, distance = novelty_model(seen)
+        mean, whiten = novelty_model(seen)
         plain = Calibration.none(seen.shape[1])
+        distance = plain.distance.copy()
+        distance[0] = distances(seen, mean, whiten)
         return Calibration(plain.temperature, plain.threshold, plain.levels, mean, whiten, distance)
 
     def vectors(self, seed: int, n: int = 3000) -> NDArray[np.float64]:
@@ -227,7 +234,7 @@ class TestNovelty:
         seen = self.vectors(1)
         calibration = self.model(seen)
         for sources in (seen, self.vectors(2)):
-            novelty = calibration.novelty(sources)
+            novelty = calibration.novelty(np.zeros(len(sources), int), sources)
             assert ((novelty >= 0) & (novelty <= 1)).all()
             assert kstest(novelty, "uniform").statistic < 0.04
 
@@ -238,13 +245,24 @@ class TestNovelty:
             for sign in (-1, 1):
                 odd = seen.mean(axis=0).copy()
                 odd[axis] += sign * 1000 * spread[axis]
-                assert calibration.novelty(odd[None])[0] == 1
-        assert calibration.novelty(seen.mean(axis=0)[None])[0] == 0
+                assert calibration.novelty(ZERO, odd[None])[0] == 1
+        assert calibration.novelty(ZERO, seen.mean(axis=0)[None])[0] == 0
+
+    def test_each_mode_has_its_own_distances(self) -> None:
+        seen = self.vectors(1)
+        model = self.model(seen)
+        model.distance[3] = model.distance[0] + 1.0
+        first, other = (model.novelty(np.full(len(seen), k), seen) for k in (0, 3))
+        assert first.mean() == pytest.approx(0.5, abs=0.02)
+        assert other.mean() < 0.05
+        mixed = model.novelty(np.arange(len(seen)) % 2 * 3, seen)
+        np.testing.assert_array_equal(mixed[::2], first[::2])
+        np.testing.assert_array_equal(mixed[1::2], other[1::2])
 
     def test_a_direction_without_spread_does_no_harm(self) -> None:
         seen = self.vectors(1)
         seen[:, 2] = 5.0
-        novelty = self.model(seen).novelty(seen)
+        novelty = self.model(seen).novelty(np.zeros(len(seen), int), seen)
         assert np.isfinite(novelty).all()
         assert novelty.mean() == pytest.approx(0.5, abs=0.02)
 
@@ -365,4 +383,16 @@ def test_images_from_space_have_modes_of_their_own() -> None:
     found = sharp_modes(mode, fwhm)
     assert [MODES[k] for k in found] == [
         "both, sharp", "stamp, sharp", "photometry, sharp", "spectroscopic", "both", "stamp",
+    ]  # fmt: skip
+
+
+def test_tables_of_magnitudes_have_modes_of_their_own() -> None:
+    mode = np.array([2, 2, 2, 2, 2, 3, 3, 0, 6])
+    shapes = np.array([True, False, False, False, False, False, True, False, False])
+    errors = np.array([True, False, False, True, True, True, True, True, True])
+    dust = np.array([True, False, True, False, True, True, True, True, True])
+    colours = np.array([True, True, True, True, True, True, False, False, False])
+    assert [MODES[k] for k in bare_modes(mode, shapes, errors, dust, colours)] == [
+        "photometry", "magnitudes", "magnitudes, dust", "magnitudes, errors", "magnitudes, errors, dust",
+        "spectroscopic", "spectroscopic, one band", "both", "photometry, sharp",
     ]  # fmt: skip

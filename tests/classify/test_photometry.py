@@ -137,6 +137,19 @@ class TestCatalogue:
         np.testing.assert_array_equal(p.wavelength, [6200.0, 4700.0])
         assert np.isnan(p.total).all()
 
+    def test_apertures_of_images_from_space_are_those_for_colours(self) -> None:
+        columns = {
+            "r_kron_flux": [3e4], "r_kron_flux_err": [50.0], "r_aper_flux_3": [2e4], "r_aper_flux_3_err": [40.0],
+            "r_color_flux": [1e4], "r_color_flux_err": [10.0],
+        }  # fmt: skip
+        for fwhm, flux in ((0.15, 1e4), (1.2, 2e4), (NAN, 2e4)):
+            p = catalogue_photometry(columns, ["r"], [6170.0], "r", fwhm)
+            np.testing.assert_allclose(p.aperture, [[mag(flux)]], atol=1e-5)
+        del columns["r_color_flux"]
+        np.testing.assert_allclose(
+            catalogue_photometry(columns, ["r"], [6170.0], "r", 0.15).aperture, [[mag(2e4)]], atol=1e-5
+        )
+
     def test_sizes_lie_in_their_order(self) -> None:
         columns = measured(
             half_light_radius=[1.5], semi_minor=[0.6], semi_major=[0.8], petrosian_radius=[4.0], petrosian_r50=[2.0],

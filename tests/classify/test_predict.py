@@ -61,7 +61,7 @@ def calibrated() -> TrainedClassifier:
     levels[..., 0], levels[..., -1] = 0, 1
     calibration = Calibration(
         rng.uniform(0.5, 2, (len(MODES), BINS)), rng.uniform(0.05, 0.3, (len(MODES), BINS)), levels, rng.normal(size=32),
-        np.eye(32) * 0.5, np.linspace(0.1, 3, 201),
+        np.eye(32) * 0.5, np.tile(np.linspace(0.1, 3, 201), (len(MODES), 1)),
     )  # fmt: skip
     return replace(trained, calibration=calibration)
 
@@ -106,7 +106,7 @@ NOTHING = np.arange(60) == 59
 BLIND = (np.arange(60) % 3 == 0) | NOTHING
 
 
-def modes(alone: str = "photometry") -> NDArray[np.int64]:
+def modes(alone: str = "magnitudes, errors, dust") -> NDArray[np.int64]:
     """What there is of each of the sources, as the calibration counts it."""
     bare = np.arange(60) >= 58
     return np.where(BLIND, MODES.index(alone), np.where(bare, MODES.index("stamp"), MODES.index("both")))
@@ -241,11 +241,15 @@ class TestPrior:
     def test_every_mode_has_its_own_temperature(self, trained: TrainedClassifier, name: str) -> None:
         columns, chosen = classify(trained, sources(), seen(), Prior(name)), name == "spectroscopic"
         said = answer(trained, sources(), seen(), spectroscopic=chosen).kind.numpy().astype(float)
-        mode = modes("spectroscopic" if chosen else "photometry")
+        mode = modes("spectroscopic") if chosen else modes()
+        alone = (np.isfinite(sources().total).sum(axis=1) == 1) & BLIND & ~NOTHING
+        assert alone.any()
+        if chosen:
+            mode[alone] = MODES.index("spectroscopic, one band")
         heat = trained.calibration.temperatures(mode, sources().reference_magnitude())
         expected = softmax(said / heat[:, None], axis=1)
         np.testing.assert_allclose(likelihoods(columns)[~NOTHING], expected[~NOTHING], rtol=1e-9)
-        assert np.unique(mode).size == 3
+        assert np.unique(mode).size == 3 + chosen
 
     def test_an_unknown_prior_is_refused(self, trained: TrainedClassifier) -> None:
         with pytest.raises(UsageError, match="no prior 'moon'; expected sky, flat or spectroscopic"):

@@ -118,3 +118,22 @@ def test_candidates_of_another_band_keep_galaxies_out() -> None:
     told = measure_exposure_psf(mixed, variance, bad, x, y, fwhm=3.0, candidates=star)
     assert alone.mixture.fwhm > 1.15 * truth.fwhm
     assert told.mixture.fwhm == pytest.approx(truth.fwhm, rel=0.02)
+
+
+def test_three_galaxies_are_no_psf() -> None:
+    galaxies = moffat_mixture(14.0, 3.0)
+    data, variance, x, y = _field(galaxies, 36)
+    bad = np.zeros(SHAPE, bool)
+    few = [34, 35, 33]
+    believed = measure_exposure_psf(data, variance, bad, x[few], y[few])
+    assert believed.method == "stars"  # nothing is known against it
+    assert np.isnan(believed.quality)
+    assert believed.mixture.fwhm > 10
+    refused = measure_exposure_psf(data, variance, bad, x[few], y[few], fwhm=3.0)
+    assert refused.method == "assumed"
+    assert refused.stars == 0
+    assert refused.locus is None
+    assert refused.mixture.fwhm == pytest.approx(moffat_mixture(3.0, 3.0).fwhm, rel=0.02)
+    # Stars of about that width are believed, few as they are.
+    stars = measure_exposure_psf(data, variance, bad, x[few], y[few], fwhm=11.0)
+    assert stars.method == "stars"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +16,38 @@ from torch import Tensor, nn
 
 import imcat.train.classification as classification
 import imcat.train.pretrain as pretraining
+import imcat.train.recalibration as recalibration
 from imcat.backbones.vit import VitSettings
 from imcat.catalogue.fields import AB_FLUX
 from imcat.classify.calibration import MODES
 from imcat.classify.network import MORPHOLOGIES, Answer, Measured, Seeing, measured
 from imcat.classify.photometry import table_photometry
 from imcat.classify.prior import EDGES
-from imcat.errors import ConfigError
+from imcat.classify.trained import load_classifier
+from imcat.errors import ConfigError, InputError
 from imcat.simulate.scene import Models
 from imcat.simulate.sources import Kind
 from imcat.stamps import CONDITIONS, Stamps, StampSettings, band_conditions, compress
 from imcat.surveys.extinction import band_extinction
 from imcat.train.classification import (
     ClassifierRecipe,
+    _padded,
     _simulated_losses,
     answers,
     classification_loss,
+    table_losses,
     train_classifier,
 )
-from imcat.train.classification_card import calibrate
-from imcat.train.classification_data import LabelledSet, Labels, TableSet, drop, simulated_sets, table_set
+from imcat.train.classification_card import calibrate, write_classifier
+from imcat.train.classification_data import (
+    LabelledSet,
+    Labels,
+    TableSet,
+    drop,
+    simulated_sets,
+    table_set,
+    without_fits,
+)
 from imcat.train.lens_samples import lens_sample
 from imcat.train.loop import Average, cosine_rate, load_checkpoint, parameter_groups, save_checkpoint
 from imcat.train.pretrain import PretrainRecipe, pretrain
@@ -452,6 +464,20 @@ class TestLabels:
         assert torch.isnan(table.labels.structure).all()
         assert (table.labels.morphology == -1).all()
 
+    def test_a_sample_without_fits_has_what_was_measured_without_them(self) -> None:
+        sample = toy(30, 7)
+        more = {"r_kron_flux": 0.9 * sample.columns["r_cmodel_flux"], "r_kron_flux_err": np.ones(30)}
+        more |= {"spread_model": np.ones(30), "model_radius": np.ones(30), "r_psf_flux": np.ones(30)}
+        sample.columns.update(more)
+        plain = without_fits(sample)
+        assert sorted(plain.columns) == ["half_light_radius", "r_kron_flux", "r_kron_flux_err"]
+        (found,) = simulated_sets([plain])
+        assert np.isnan(found.photometry.total[:, 0]).all()  # g has nothing else
+        np.testing.assert_allclose(
+            found.photometry.total[:, 1], sample.truth["r_mag"] - 2.5 * np.log10(0.9), atol=0.02
+        )
+        assert "g_cmodel_flux" in sample.columns
+
     def answer(self, n: int) -> Answer:
         chance = torch.Generator().manual_seed(1)
         shapes = ((n, 3), (n,), (n, 8), (n, 4), (n, 2, 3, 4), (n, 8))
@@ -590,6 +616,100 @@ class TestClassifier:
         np.testing.assert_array_equal(found.temperature[2], found.temperature[3])
         real = calibrate(network, checked, [toy_table(300, 15)])
         assert not np.array_equal(real.threshold[2], real.threshold[3])
+
+    def test_tables_of_different_bands_are_answered_as_each_would_be_alone(self, network: Seeing) -> None:
+        few, many = toy_table(20, 16), simulated_sets([toy(30, 17, ("u", "g", "r", "i"))])[0]
+        parts = [few.measured, many.measured]
+        together = _padded(parts)
+        assert together.mags.shape == (50, 4, 3)
+        with torch.inference_mode():
+            whole = network.classifier(together, torch.zeros(50, 32), torch.zeros(50))
+            alone = [
+                network.classifier(p, torch.zeros(len(p.extra), 32), torch.zeros(len(p.extra))) for p in parts
+            ]
+        for name in Answer.__dataclass_fields__:
+            one = torch.cat([getattr(a, name) for a in alone])
+            torch.testing.assert_close(getattr(whole, name), one, rtol=1e-4, atol=1e-4)
+
+    def test_a_table_counts_by_the_root_of_its_size(self, network: Seeing) -> None:
+        small, large = toy_table(25, 18), toy_table(400, 18)
+        found = table_losses(network, [small, large], 200, np.random.default_rng(1), torch.device("cpu"))
+        names = [name for name, _ in found]
+        assert names == ["kind", "redshift_galaxy", "redshift_quasar"] * 2
+        assert all(float(v.detach()) == pytest.approx(float(v.detach())) for _, v in found)
+        alone = table_losses(network, [large], 200, np.random.default_rng(1), torch.device("cpu"))
+        # Four fifths of the weight: the same sources, nearly the same loss.
+        ratio = float(found[3][1].detach()) / float(alone[0][1].detach())
+        assert ratio == pytest.approx(0.8, abs=0.2)
+        assert table_losses(network, [], 200, np.random.default_rng(1), torch.device("cpu")) == []
+
+    def test_it_goes_on_from_a_whole_classifier(
+        self, network: Seeing, sets: list[LabelledSet], tmp_path: Path
+    ) -> None:
+        nothing = replace(CLASSIFIER, steps=0, weights="imcat")
+        same = train_classifier(
+            nothing, TINY, None, sets, [], [], [], tmp_path, device="cpu", whole=network.state_dict()
+        )
+        assert all(
+            torch.equal(same.state_dict()[name], value) for name, value in network.state_dict().items()
+        )
+
+    def test_it_is_calibrated_anew_without_training(
+        self, network: Seeing, checked: list[LabelledSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        samples = [asdict(SampleSettings(role="calibration", tiles=1)), asdict(SampleSettings())]
+        before = {
+            "sha256": "0" * 64,
+            "recipe": {"steps": 3, "tables": ["sdss17"]},
+            "samples": samples,
+            "licence": "none",
+        }
+        path = write_classifier(
+            network,
+            replace(CLASSIFIER, tables=()),
+            checked,
+            [],
+            [],
+            np.array([19.0]),
+            samples,
+            {},
+            tmp_path,
+            before,
+        )
+        first = load_classifier("classifier", str(tmp_path))
+        assert first.card["before"] == {k: v for k, v in before.items() if k != "licence"}
+        kept = tmp_path / "one.npz"
+        write_sample(kept, toy(300, 99))
+
+        def made(folder: Path, settings: SampleSettings, stamps: StampSettings, workers: int) -> list[Path]:
+            assert settings.role == "calibration"
+            return [kept]
+
+        monkeypatch.setattr(recalibration, "build_samples", made)
+        assert recalibration.recalibrate("classifier", tmp_path, weights=tmp_path) == path
+        second = load_classifier("classifier", str(tmp_path))
+        for name, value in first.network.state_dict().items():
+            assert torch.equal(second.network.state_dict()[name], value)
+        assert not np.array_equal(first.calibration.threshold, second.calibration.threshold)
+        assert {k: v for k, v in first.card.items() if k != "sha256"} == {
+            k: v for k, v in second.card.items() if k != "sha256"
+        }
+        # Nothing to calibrate with: said so, and nothing written.
+        write_classifier(
+            network,
+            replace(CLASSIFIER, tables=()),
+            checked,
+            [],
+            [],
+            np.array([19.0]),
+            samples[1:],
+            {},
+            tmp_path,
+        )
+        held = path.read_bytes()
+        with pytest.raises(InputError, match="no samples of the role calibration"):
+            recalibration.recalibrate("classifier", tmp_path, weights=tmp_path)
+        assert path.read_bytes() == held
 
     def test_a_training_that_was_stopped_goes_on(
         self, sets: list[LabelledSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,87 @@
+"""A trained classifier calibrated anew, without training: on the tiles and rows that its recipe sets apart for that."""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load, save
+
+from imcat.classify.calibration import Calibration
+from imcat.classify.trained import FORMAT, from_arrays
+from imcat.errors import InputError
+from imcat.registry import weights_folder
+from imcat.stamps import StampSettings
+from imcat.train.card_text import write_with_card
+from imcat.train.classification_card import calibrate
+from imcat.train.classification_data import simulated_sets
+from imcat.train.source_samples import SampleSettings, build_samples, read_sample
+from imcat.train.source_training import real_tables
+
+__all__ = ["recalibrate"]
+
+
+def recalibrate(name: str, samples: Path, *, weights: Path | None = None, workers: int = 1) -> Path:
+    """Fit temperatures, sets, levels and distances again, and write weights and card in place of the old ones.
+
+    Parameters
+    ----------
+    name : str
+        Of the weights.
+    samples : path
+        Folder of simulated samples; those of the card's role ``calibration`` that are missing are simulated.
+    weights : path, optional
+        Folder of the weights; default: those that come with imcat.
+    workers : int
+        Processes that simulate.
+
+    Returns
+    -------
+    path
+        Of the card.
+
+    Raises
+    ------
+    InputError
+        If the card names no samples to calibrate with.
+    """
+    folder = weights or weights_folder()
+    card: dict[str, Any] = tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8"))
+    arrays = load((folder / f"{name}.safetensors").read_bytes())
+    blank = {f"calibration.{k}": v for k, v in Calibration.none(1).arrays().items()}
+    kept = {k: v for k, v in arrays.items() if not k.startswith("calibration.")}
+    trained = from_arrays(kept | blank, card)
+    settings = [SampleSettings(**s) for s in card["samples"] if s.get("role") == "calibration"]
+    paths = [
+        p for s in settings for p in build_samples(samples, s, StampSettings(size=trained.size), workers)
+    ]
+    if not paths:
+        raise InputError(
+            "the card names no samples of the role calibration",
+            path=str(folder / f"{name}.toml"),
+            expected="weights of a recipe that has some, as weights/recipes/classifier_fits.toml",
+        )
+    sets = simulated_sets([read_sample(p) for p in paths])
+    calibration = calibrate(trained.network, sets, real_tables(card["tables"])[1])
+    data = save(replace(trained, calibration=calibration).arrays())
+    values = {k: v for k, v in card.items() if k not in ("format", "sha256")}
+    return write_with_card(folder, name, data, FORMAT, values)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "samples", type=Path, help="folder of simulated samples; what is missing is simulated"
+    )
+    parser.add_argument("--name", default="classifier", help="of the weights")
+    parser.add_argument("--weights", type=Path, help="their folder; default: those that come with imcat")
+    parser.add_argument("--workers", type=int, default=1, help="processes that simulate")
+    given = parser.parse_args()
+    print(recalibrate(given.name, given.samples, weights=given.weights, workers=given.workers))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,77 @@
+"""Tables drawn from the simulator: kinds, errors and dust as they are asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from imcat.catalogue.fields import AB_FLUX
+from imcat.classify.photometry import GLOBALS, SHARP
+from imcat.simulate.filters import FilterSet
+from imcat.simulate.scene import Models
+from imcat.simulate.sources import Kind
+from imcat.train.classification_data import TableSet
+from imcat.train.drawn_tables import drawn_table
+
+
+@pytest.fixture(scope="module")
+def table() -> TableSet:
+    return drawn_table(1200, Models.load())
+
+
+def test_every_kind_is_there_with_what_is_known_of_it(table: TableSet) -> None:
+    kind = table.labels.kind.numpy()
+    assert 1000 < len(table) <= 1200
+    assert (np.bincount(kind, minlength=3) > 150).all()
+    star = kind == Kind.STAR
+    z = table.labels.redshift.numpy()
+    assert np.isnan(z[star]).all()
+    assert (z[~star] > 0).all()
+    assert torch.isnan(table.labels.lens).all()
+    assert (table.labels.morphology == -1).all()
+    np.testing.assert_array_equal(table.labels.known.numpy(), kind)
+    assert (table.measured.spectroscopic == 0).all()  # the sky's, not a survey's choice
+
+
+def test_it_looks_like_a_table_of_an_image_from_space(table: TableSet) -> None:
+    p = table.photometry
+    np.testing.assert_allclose(p.wavelength, FilterSet.named("csst").wavelengths)
+    assert np.isfinite(p.total).all()
+    assert np.isnan(p.psf).all()
+    assert (np.exp(p.extra[:, GLOBALS.index("log_psf")]) < SHARP).all()
+    assert 0.4 < np.isnan(p.aperture).all(axis=1).mean() < 0.6
+    unknown = np.isnan(p.extinction)
+    assert 0.3 < unknown.all(axis=1).mean() < 0.5
+    assert (unknown.any(axis=1) == unknown.all(axis=1)).all()
+
+
+def test_light_that_is_missing_around_the_centre_is_the_galaxies(table: TableSet) -> None:
+    p, kind = table.photometry, table.labels.kind.numpy()
+    bright = (p.total_err[:, 3] < 0.03) & np.isfinite(p.aperture[:, 3])
+    lost = (p.aperture - p.total)[:, 3]
+    assert np.median(lost[bright & (kind == Kind.STAR)]) == pytest.approx(-2.5 * np.log10(0.784), abs=0.03)
+    assert 1.0 < np.median(lost[bright & (kind == Kind.GALAXY)]) < 3.5
+
+
+def test_errors_are_those_of_the_fluxes() -> None:
+    """The same truth seen twice differs by as much as the errors say, where these are above the misfit."""
+    from imcat.train.drawn_tables import _LIGHT_NOISE, _POINT_NOISE, _measured
+
+    n = 4000
+    filters = FilterSet.named("csst")
+    true = np.tile(np.linspace(22.5, 24.0, n)[:, None], (1, 7))
+    kind = np.full(n, int(Kind.STAR))
+    seen = _measured(true, kind, filters, np.zeros(n), np.random.default_rng(1))
+    # Chosen by the truth: rows chosen by what was measured would be the ones scattered one way.
+    flux = AB_FLUX * 10 ** (-0.4 * true)
+    share = np.sqrt(_POINT_NOISE**2 + _LIGHT_NOISE * flux) / flux
+    pull = ((seen.total - true) / seen.total_err)[(share > 0.05) & (share < 0.1)]
+    assert pull.size > 1000
+    assert np.std(pull) == pytest.approx(1.0, abs=0.12)
+    assert np.median(pull) == pytest.approx(0.0, abs=0.12)
+
+
+def test_the_same_table_each_time(table: TableSet) -> None:
+    again = drawn_table(1200, Models.load())
+    np.testing.assert_array_equal(again.photometry.total, table.photometry.total)
