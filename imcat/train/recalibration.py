@@ -27,6 +27,8 @@ __all__ = ["recalibrate"]
 def recalibrate(name: str, samples: Path, *, weights: Path | None = None, workers: int = 1) -> Path:
     """Fit temperatures, sets, levels and distances again, and write weights and card in place of the old ones.
 
+    The few tiles that judged the training, which it calibrates with besides, take no part here.
+
     Parameters
     ----------
     name : str
