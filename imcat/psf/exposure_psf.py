@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from imcat.psf.given_psf import PsfModel, given_mixture, supported
 from imcat.psf.mixture import PsfMixture, moffat_mixture
-from imcat.psf.stars import FALLBACK_BETA, StarPsf, StarPsfSettings, measure_psf
+from imcat.psf.stars import FALLBACK_BETA, FALLBACK_FWHM, StarPsf, StarPsfSettings, measure_psf
 
 __all__ = ["ExposurePsf", "PsfModel", "measure_exposure_psf"]
 
@@ -103,9 +103,8 @@ def measure_exposure_psf(
             settings=settings,
         )
         if _unlikely(star, fwhm):
-            found = ExposurePsf(
-                moffat_mixture(float(fwhm or 0.0), FALLBACK_BETA), "assumed", 0, math.nan, 1.0
-            )
+            assumed = moffat_mixture(fwhm or FALLBACK_FWHM, FALLBACK_BETA)
+            found = ExposurePsf(assumed, "assumed", 0, math.nan, 1.0)
         else:
             locus = star.locus if star.method == "stars" else None
             found = ExposurePsf(star.mixture, star.method, len(star.stars), star.chi2, 1.0, locus)
@@ -116,10 +115,13 @@ def measure_exposure_psf(
 
 
 def _unlikely(star: StarPsf, fwhm: float | None) -> bool:
-    """Whether a PSF of so few stars that none could be held out to judge it is far from the width of the image.
+    """Whether a PSF is none: without a peak, or of so few stars that none could be held out, and far from the known width.
 
     In frames with few stars, two or three galaxies may pass for them.
     """
-    if star.method != "stars" or not math.isnan(star.chi2) or not fwhm:
+    if star.method != "stars":
         return False
-    return not 1 / _WIDER < star.mixture.fwhm / fwhm < _WIDER
+    width = star.mixture.fwhm
+    if math.isnan(width):
+        return True
+    return math.isnan(star.chi2) and bool(fwhm) and not 1 / _WIDER < width / (fwhm or math.inf) < _WIDER

@@ -202,7 +202,7 @@ class PsfMixture:
         return self.fwhm_at()
 
     def fwhm_at(self, x: float | None = None, y: float | None = None) -> float:
-        """Full width at half maximum in pixels: geometric mean of the major and the minor axis.
+        """Full width at half maximum in pixels: geometric mean of the major and the minor axis; NaN without a peak.
 
         Parameters
         ----------
@@ -367,8 +367,10 @@ def _axes(covariances: Float64) -> tuple[Float64, Float64]:
 
 
 def _half_width(height: Float64, slope: Float64) -> float:
-    """Radius at which a sum of ``height * exp(-slope r²)`` has fallen to half."""
+    """Radius at which a sum of ``height * exp(-slope r²)`` has fallen to half; NaN where its middle is no peak."""
     half = 0.5 * float(height.sum())
+    if not half > 0:
+        return math.nan
     inner, outer = 0.0, 1.0
     while float(height @ np.exp(-slope * outer**2)) > half:
         outer *= 2

@@ -9,15 +9,23 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["Moments", "crowding", "measure_moments", "select_stars"]
+from imcat.psf.mixture import PIXEL_VARIANCE
+from imcat.psf.width import FWHM_PER_SIGMA
+
+__all__ = ["Moments", "crowding", "measure_moments", "seen_sigma", "select_stars"]
 
 Float64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-_WINDOW = 0.05  # of the logarithm of the size: stars of one image scatter less, galaxies far more
+_WINDOW = 0.05  # half-width, of the logarithm of the size: stars of one image scatter less, galaxies far more
 _REACH = 10  # pixels around a source in which its moments are taken
 _FEWEST = 3  # sources of which a locus can be told
 _STEPS = 4  # of clipping the locus
+_PHASE, _MOST_PHASE = 2.2, 0.25  # of `phase_scatter`
+_NARROWEST = 0.01  # pixels²: of what lights a single pixel
+# How far, in the logarithm, the width that the image is known to have is believed: a seeing as a header states it may be
+# another band's or a mean over the night, small galaxies are twice as wide as a sharp PSF.
+_BELIEF = 0.35
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +38,8 @@ class Moments:
         Centroid, pixels.
     xx, xy, yy : float64 array
         Covariance of the elliptical Gaussian whose moments, weighted with itself, are those of the
-        source (Bernstein & Jarvis 2002, AJ 123, 583), pixels².
+        source (Bernstein & Jarvis 2002, AJ 123, 583), pixels². The light of each pixel is taken to be spread over
+        it, and its variance taken off again: else stars narrower than 1.3 pixels would have no such Gaussian.
     flux : float64 array
         Of that Gaussian, in the image's unit.
     snr : float64 array
@@ -61,6 +70,20 @@ class Moments:
         return (self.xx - self.yy) / total, 2 * self.xy / total
 
 
+def seen_sigma(fwhm: float) -> float:
+    """Standard deviation of a star with a PSF of that FWHM before the pixel, about; pixels."""
+    return math.sqrt((fwhm / FWHM_PER_SIGMA) ** 2 + PIXEL_VARIANCE)
+
+
+def phase_scatter(fwhm: float) -> float:
+    """Scatter of the logarithm of the sizes of stars of a sharp image with where they lie in their pixel, about.
+
+    What a raster of pixels confuses of a Gaussian seen through itself falls off as exp(-π² σ²), its Fourier amplitude at
+    the frequency of the pixels; the factor is that of `measure_moments` on Gaussians of 0.5 to 0.9 pixels.
+    """
+    return min(_PHASE * math.exp(-((math.pi * fwhm / FWHM_PER_SIGMA) ** 2)), _MOST_PHASE)
+
+
 @njit(cache=True, nogil=True)
 def _adaptive(data, bad, x, y, start, reach, out):  # type: ignore[no-untyped-def]
     """Fill ``out[n, 8]``: x, y, xx, xy, yy, flux, bad pixels in the core, 1 if converged."""
@@ -79,13 +102,14 @@ def _adaptive(data, bad, x, y, start, reach, out):  # type: ignore[no-untyped-de
                     out[i, 6] += 1.0
         good, flux = False, 0.0
         for _ in range(60):
-            det = xx * yy - xy * xy
-            if not det > 0:
-                break
-            ixx, ixy, iyy = yy / det, -xy / det, xx / det
+            # Light lies anywhere in its pixel, with a variance of 1/12. A weight that knew it at the centres would shrink
+            # to a point on stars of a sharp image.
+            wxx, wyy = xx + PIXEL_VARIANCE, yy + PIXEL_VARIANCE
+            det = wxx * wyy - xy * xy
+            ixx, ixy, iyy = wyy / det, -xy / det, wxx / det
             s, sx, sy, sxx, sxy, syy, ww = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
             # The box around the ellipse of five standard deviations.
-            half_x, half_y = 5 * math.sqrt(xx), 5 * math.sqrt(yy)
+            half_x, half_y = 5 * math.sqrt(wxx), 5 * math.sqrt(wyy)
             left, right = max(x0 - reach, int(cx - half_x)), min(x0 + reach, int(cx + half_x) + 1)
             low, high = max(y0 - reach, int(cy - half_y)), min(y0 + reach, int(cy + half_y) + 1)
             for v in range(low, high + 1):
@@ -103,25 +127,36 @@ def _adaptive(data, bad, x, y, start, reach, out):  # type: ignore[no-untyped-de
                     sxx += w * ex * ex
                     sxy += w * ex * ey
                     syy += w * ey * ey
+            good = False
             if s <= 0:
                 break
-            mx, my = sx / s, sy / s
+            # Of the light of a pixel at e, seen through the weight C: mean A e, covariance A / 12, with A = C (C + 1/12)⁻¹.
+            axx, axy, ayy = xx * ixx + xy * ixy, xx * ixy + xy * iyy, xy * ixy + yy * iyy
+            mx, my = (axx * sx + axy * sy) / s, (axy * sx + ayy * sy) / s
+            vxx = (axx * axx * sxx + 2 * axx * axy * sxy + axy * axy * syy) / s + PIXEL_VARIANCE * axx
+            vyy = (axy * axy * sxx + 2 * axy * ayy * sxy + ayy * ayy * syy) / s + PIXEL_VARIANCE * ayy
+            vxy = (axx * axy * sxx + (axx * ayy + axy * axy) * sxy + axy * ayy * syy) / s
+            vxy += PIXEL_VARIANCE * axy
             cx += 2 * mx
             cy += 2 * my
             # A Gaussian weighted with itself has half of its own second moments.
-            nxx, nxy, nyy = 2 * (sxx / s - mx * mx), 2 * (sxy / s - mx * my), 2 * (syy / s - my * my)
+            nxx, nxy, nyy = 2 * (vxx - mx * mx), 2 * (vxy - mx * my), 2 * (vyy - my * my)
             if abs(cx - x[i]) > 3 or abs(cy - y[i]) > 3 or not (0.05 < nxx < 60 and 0.05 < nyy < 60):
+                break
+            if not nxx * nyy > nxy * nxy:
                 break
             change = abs(nxx - xx) + abs(nyy - yy) + abs(nxy - xy)
             xx, xy, yy = nxx, nxy, nyy
             flux = s / ww
+            # Stars of the sharpest images are slow to settle, and hardly move any more.
+            good = change < 1e-2 * (xx + yy)
             if change < 1e-5 * (xx + yy):
-                good = True
                 break
         if good:
-            det = math.sqrt(max(xx * yy - xy * xy, 0.0))
+            out[i, 5] = flux * 2 * math.pi * math.sqrt(xx * yy - xy * xy)
+            # Less what the pixel was taken to add.
+            xx, yy = max(xx - PIXEL_VARIANCE, _NARROWEST), max(yy - PIXEL_VARIANCE, _NARROWEST)
             out[i, 0], out[i, 1], out[i, 2], out[i, 3], out[i, 4] = cx, cy, xx, xy, yy
-            out[i, 5] = flux * 2 * math.pi * det
             out[i, 7] = 1.0
 
 
@@ -215,12 +250,22 @@ def crowding(x: Float64, y: Float64, flux: Float64, radius: float) -> Float64:
     return np.where(place, result / np.where(place, flux, 1.0), np.inf)
 
 
-def _densest(values: Float64) -> float:
-    """Middle of the densest window of `_WINDOW` on either side; of equals, the lowest."""
+def _densest(values: Float64, window: float, expected: float | None) -> float:
+    """Middle of the window of that half-width that stands out most; of equals, the lowest.
+
+    A window counts for what it holds more than the two beside it: stars are few at one size, with a gap between them and
+    the galaxies, which crowd at no size in particular.
+    """
     ordered = np.sort(values)
-    count = np.searchsorted(ordered, ordered + _WINDOW, "right") - np.searchsorted(ordered, ordered - _WINDOW)
-    best = ordered[int(np.argmax(count))]
-    return float(np.median(ordered[np.abs(ordered - best) <= _WINDOW]))
+    near, far = (
+        np.searchsorted(ordered, ordered + reach, "right") - np.searchsorted(ordered, ordered - reach)
+        for reach in (window, 3 * window)
+    )
+    score = np.maximum(near - 0.5 * (far - near), 0.1 * near)
+    if expected is not None:
+        score = score * np.exp(-0.5 * ((ordered - expected) / _BELIEF) ** 2)
+    best = ordered[int(np.argmax(score))]
+    return float(np.median(ordered[np.abs(ordered - best) <= window]))
 
 
 def select_stars(
@@ -233,13 +278,14 @@ def select_stars(
     min_snr: float = 40.0,
     width: float = 3.0,
     floor: float = 0.012,
+    fwhm: float | None = None,
 ) -> Bools:
-    """Stars by their size: the densest part of the sizes, followed over the image.
+    """Stars by their size: the part of the sizes that stands out, followed over the image.
 
     Galaxies are larger than the PSF, cosmic rays smaller, and both at any size, while stars share one
-    that changes smoothly over the image. So the mode of the logarithm of the size is a good first guess
-    even where stars are a minority; around it a polynomial (none, linear, or quadratic in x and y, as the
-    number of stars allows) is fitted and clipped in turn.
+    that changes smoothly over the image. So where the logarithm of the size has its narrowest heap is a good first guess
+    even where stars are a minority, the better where the width of the image is about known. Around it a polynomial
+    (none, linear, or quadratic in x and y, as the number of stars allows) is fitted and clipped in turn.
 
     Parameters
     ----------
@@ -257,6 +303,8 @@ def select_stars(
         Half-width of the locus in units of its own scatter and the error of the size.
     floor : float
         Smallest scatter that is believed, as a fraction of the size.
+    fwhm : float, optional
+        About that of the PSF, pixels; `size` is then the standard deviation of a Gaussian in pixels.
 
     Returns
     -------
@@ -265,11 +313,13 @@ def select_stars(
     with np.errstate(invalid="ignore", divide="ignore"):
         good = usable & np.isfinite(size) & (size > 0) & (snr >= min_snr)
         log = np.log(size)
+        phase = 0.0 if fwhm is None else phase_scatter(fwhm)
         # Of the size of a Gaussian that is fitted to white noise: 1 / snr.
-        error = np.hypot(floor, 1.0 / snr)
+        error = np.hypot(math.hypot(floor, phase), 1.0 / snr)
     if good.sum() < _FEWEST:
         return good & False
-    centre, spread = _densest(log[good]), 0.12
+    expected = None if fwhm is None else math.log(seen_sigma(fwhm))
+    centre, spread = _densest(log[good], max(_WINDOW, phase), expected), max(0.12, 2 * phase)
     level = np.full(len(x), centre)
     star = good & (np.abs(log - level) < spread)
     span = max(float(np.ptp(x[good])), float(np.ptp(y[good])), 1.0)

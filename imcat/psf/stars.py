@@ -22,11 +22,19 @@ from numpy.typing import NDArray
 from imcat.psf.mixture import PsfMixture, moffat_mixture, polynomial_terms
 from imcat.psf.settings import StarPsfSettings
 from imcat.psf.star_fit import FitState, fit_stars, star_residuals
-from imcat.psf.star_select import Moments, crowding, measure_moments, select_stars
+from imcat.psf.star_select import Moments, crowding, measure_moments, seen_sigma, select_stars
 from imcat.psf.star_stamps import Stamps, cut_stamps, joined
-from imcat.psf.width import FWHM_PER_SIGMA, half_sample_mode
+from imcat.psf.width import half_sample_mode
 
-__all__ = ["FALLBACK_BETA", "StarPsf", "StarPsfSettings", "find_stars", "first_mixture", "measure_psf"]
+__all__ = [
+    "FALLBACK_BETA",
+    "FALLBACK_FWHM",
+    "StarPsf",
+    "StarPsfSettings",
+    "find_stars",
+    "first_mixture",
+    "measure_psf",
+]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -46,8 +54,10 @@ _FEWEST = 3  # stars that make a PSF
 _EASES = (1.0, 2.0, 4.0)  # by which the demands on stars are lowered where there are few
 #: Moffat's exponent where nothing is known but a width.
 FALLBACK_BETA = 3.0
-_FWHM = 3.5  # pixels, where not even that is known
+#: FWHM in pixels where not even that is known.
+FALLBACK_FWHM = 3.5
 _OWN_PIXELS = 4  # parameters of each star
+_NARROWEST = 0.9  # of the width that is known, below which stars are not believed to be
 _SATURATED_CORE = 4  # bad pixels in the core of a star that is taken to be saturated
 
 
@@ -127,14 +137,16 @@ def measure_psf(
     settings = settings or StarPsfSettings()
     bad = bad | ~(variance > 0)
     rms, moments = _moments(data, variance, bad, x, y, candidates, fwhm, settings)
-    star = _stars(x, y, moments, candidates, settings)
+    star = _stars(x, y, moments, candidates, fwhm, settings)
     index = np.flatnonzero(star)
     if index.size < _FEWEST:
         nothing, all_of_them = np.empty(0, np.int64), np.ones(len(x), bool)
-        assumed = moffat_mixture(fwhm or _FWHM, FALLBACK_BETA)
+        assumed = moffat_mixture(fwhm or FALLBACK_FWHM, FALLBACK_BETA)
         return StarPsf(assumed, "assumed", nothing, nothing, 0, math.nan, 0.0, all_of_them)
     index = index[np.argsort(-moments.snr[index], kind="stable")][: settings.max_stars]
-    sigma = half_sample_mode(moments.size[index])
+    # Where pixels are coarser than the PSF, moments are of a pixel as often as of a star.
+    narrowest = _NARROWEST * seen_sigma(fwhm or 0.0)
+    sigma = max(half_sample_mode(moments.size[index]), narrowest)
     work = _Work(data, variance, bad, labels, sigma, rms, math.inf if gain is None else gain, settings)
     saturated = moments.lost >= _SATURATED_CORE
     # Most stars are kept for the core; those that also show their wings get larger stamps.
@@ -144,6 +156,7 @@ def measure_psf(
     centre = np.where(saturated, x, moments.x), np.where(saturated, y, moments.y)
     kept = np.setdiff1d(index, wing)
     shape_of_stars = np.array([np.median(c[index]) for c in (moments.xx, moments.xy, moments.yy)])
+    shape_of_stars[[0, 2]] = np.maximum(shape_of_stars[[0, 2]], narrowest**2)
     first = work.one_psf(work.cut(centre, kept), shape_of_stars)
     # Stars that one PSF cannot explain, even with what the variation would add, are none.
     kept = kept[work.alike(work.cut(centre, kept), first)]
@@ -176,7 +189,7 @@ def find_stars(
     """Places of isolated stars that are not saturated, the brightest first; parameters as in `measure_psf`."""
     settings = settings or StarPsfSettings()
     _, moments = _moments(data, variance, bad | ~(variance > 0), x, y, candidates, fwhm, settings)
-    index = np.flatnonzero(_stars(x, y, moments, candidates, settings))
+    index = np.flatnonzero(_stars(x, y, moments, candidates, fwhm, settings))
     index = index[np.argsort(-moments.snr[index], kind="stable")]
     return [(float(moments.x[i]), float(moments.y[i])) for i in index]
 
@@ -194,7 +207,8 @@ def _moments(
     """Noise of a pixel, and the moments of all that may be stars."""
     rms = float(np.sqrt(np.median(variance[~bad][::37]))) if (~bad).any() else 1.0
     least = settings.min_snr / _EASES[-1]
-    sigma = (fwhm or _FWHM) / FWHM_PER_SIGMA
+    # A weight narrower than that sees one pixel of a star of a sharp image, and no width.
+    sigma = seen_sigma(fwhm or FALLBACK_FWHM)
     return rms, measure_moments(data, bad, x, y, rms, sigma, least, candidates)
 
 
@@ -287,7 +301,12 @@ class _Work:
 
 
 def _stars(
-    x: Float64, y: Float64, moments: Moments, candidates: Bools | None, settings: StarPsfSettings
+    x: Float64,
+    y: Float64,
+    moments: Moments,
+    candidates: Bools | None,
+    fwhm: float | None,
+    settings: StarPsfSettings,
 ) -> Bools:
     """Isolated stars with good pixels; less isolated or fainter ones where these are few."""
     usable = (moments.lost == 0) & np.isfinite(moments.flux)
@@ -301,7 +320,7 @@ def _stars(
     for ease in _EASES:
         star = select_stars(
             moments.x, moments.y, moments.size, moments.snr,
-            usable & (crowd < settings.max_neighbours * ease), min_snr=settings.min_snr / ease,
+            usable & (crowd < settings.max_neighbours * ease), min_snr=settings.min_snr / ease, fwhm=fwhm,
         )  # fmt: skip
         if star.sum() >= settings.degrees[0]:
             break

@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from imcat.psf.mixture import PIXEL_VARIANCE
+
 __all__ = ["FWHM_PER_SIGMA", "half_sample_mode", "star_widths"]
 
 Float64 = NDArray[np.float64]
@@ -58,13 +60,16 @@ def _gaussian_widths(data, rows, columns, count, reach, start, sigma, signal):  
         good = True
         total, round_off = 0.0, 0.0
         for _ in range(30):
+            # As in `imcat.psf.star_select`: the light of a pixel is spread over it.
+            wide = s2 + PIXEL_VARIANCE
+            seen = s2 / wide
             total, mx, my, m2, plus, cross = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
             for dy in range(-reach, reach + 1):
                 for dx in range(-reach, reach + 1):
                     y, x = rows[k] + dy, columns[k] + dx
                     ex, ey = x - cx, y - cy
                     r2 = ex * ex + ey * ey
-                    w = math.exp(-0.5 * r2 / s2) * data[y, x]
+                    w = math.exp(-0.5 * r2 / wide) * data[y, x]
                     total += w
                     mx += w * ex
                     my += w * ey
@@ -74,11 +79,11 @@ def _gaussian_widths(data, rows, columns, count, reach, start, sigma, signal):  
             if total <= 0:
                 good = False
                 break
-            step_x, step_y = 2 * mx / total, 2 * my / total
+            step_x, step_y = 2 * seen * mx / total, 2 * seen * my / total
             cx += step_x
             cy += step_y
             # A Gaussian weighted with itself has half of its own second moment.
-            new = m2 / total
+            new = seen * seen * m2 / total + 2 * PIXEL_VARIANCE * seen
             if not 0.05 < new < reach * reach or abs(cx - columns[k]) > 2 or abs(cy - rows[k]) > 2:
                 good = False
                 break
@@ -87,7 +92,9 @@ def _gaussian_widths(data, rows, columns, count, reach, start, sigma, signal):  
             s2 = new
             if done:
                 break
-        sigma[k] = math.sqrt(s2) if good and round_off < _LONG else np.nan
+        sigma[k] = (
+            math.sqrt(s2 - PIXEL_VARIANCE) if good and s2 > PIXEL_VARIANCE and round_off < _LONG else np.nan
+        )
         signal[k] = total
 
 

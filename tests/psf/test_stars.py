@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import erf
 
 from imcat.errors import ConfigError
 from imcat.psf.mixture import PsfMixture, moffat_mixture
@@ -167,6 +170,17 @@ def test_without_stars_the_width_is_the_callers() -> None:
     assert len(none.stars) == 0
 
 
+def pixel_gaussian(sigma: float) -> Callable[[int, float, float], NDArray[np.float64]]:
+    """A round Gaussian integrated over pixels: an image of that size, off its middle by x and y, with a sum of 1."""
+
+    def image(size: int, dx: float, dy: float) -> NDArray[np.float64]:
+        edges = np.arange(size + 1) - size / 2
+        row, column = (np.diff(0.5 * erf((edges - d) / (np.sqrt(2) * sigma))) for d in (dy, dx))
+        return np.outer(row, column)
+
+    return image
+
+
 def test_selection_keeps_to_the_locus() -> None:
     rng = np.random.default_rng(3)
     n = 400
@@ -184,6 +198,42 @@ def test_selection_keeps_to_the_locus() -> None:
     assert (star & is_star).sum() > 0.7 * (is_star & (snr > 40)).sum()
     assert not star[5]
     assert not select_stars(x[:2], y[:2], size[:2], snr[:2], usable[:2]).any()
+
+
+def test_the_narrow_heap_is_the_stars_where_galaxies_are_more() -> None:
+    rng = np.random.default_rng(5)
+    stars, galaxies = 30, 300
+    size = np.concatenate(
+        [0.8 * np.exp(rng.normal(0, 0.02, stars)), 2.0 * np.exp(rng.normal(0, 0.25, galaxies))]
+    )
+    x, y = rng.uniform(0, 1000, (2, size.size))
+    snr, usable = np.full(size.size, 200.0), np.ones(size.size, bool)
+    assert np.flatnonzero(select_stars(x, y, size, snr, usable)).tolist() == list(range(stars))
+    # Half as many again at one size: only the width that is known of the image tells which are stars.
+    size[stars : stars + 45] = 2.0 * np.exp(rng.normal(0, 0.02, 45))
+    assert select_stars(x, y, size, snr, usable)[:stars].sum() == 0
+    told = select_stars(x, y, size, snr, usable, fwhm=2.3548 * 0.75)
+    assert np.flatnonzero(told).tolist() == list(range(stars))
+
+
+@pytest.mark.parametrize("sigma", [0.5, 0.6, 1.5])
+def test_moments_of_stars_anywhere_in_their_pixel(sigma: float) -> None:
+    # Stars narrower than a pixel have moments too, wherever in the pixel they lie.
+    truth = pixel_gaussian(sigma)
+    rng = np.random.default_rng(7)
+    x, y = (np.array(divmod(np.arange(49), 7)) * 30 + 25 + rng.uniform(-0.5, 0.5, (2, 49))).astype(float)
+    data = np.zeros((240, 240), np.float32)
+    for a, b in zip(x, y, strict=True):
+        column, row = round(a), round(b)
+        data[row - 12 : row + 13, column - 12 : column + 13] += 1e4 * truth(25, a - column, b - row)
+    found = measure_moments(data, np.zeros(data.shape, bool), x, y, 1.0, start=sigma)
+    assert np.isfinite(found.size).all()
+    # Of the sharpest, size and flux depend on where they lie, and that is all that is lost.
+    rough = 0.01 if sigma > 1 else 0.1 if sigma > 0.55 else 0.4
+    assert np.median(found.size) == pytest.approx(np.hypot(sigma, 12**-0.5), rel=rough)
+    assert found.size.std() / np.median(found.size) < rough
+    np.testing.assert_allclose(np.hypot(found.x - x, found.y - y), 0, atol=rough)
+    assert np.median(found.flux) == pytest.approx(1e4, rel=rough)
 
 
 def test_crowding_counts_neighbours() -> None:

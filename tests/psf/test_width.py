@@ -51,6 +51,14 @@ def test_width_of_pixelised_gaussians(sigma: float) -> None:
     np.testing.assert_allclose(widths, np.hypot(sigma, 12**-0.5), rtol=0.01)
 
 
+def test_stars_of_a_sharp_image_have_a_width() -> None:
+    # A weight that saw light at the centres of pixels would shrink to a point on every second one.
+    widths = _widths(_field(0.6, 4))
+    assert widths.size == 25
+    assert np.median(widths) == pytest.approx(np.hypot(0.6, 12**-0.5), rel=0.02)
+    assert widths.std() / widths.mean() < 0.08
+
+
 def test_width_does_not_depend_on_brightness_and_survives_noise() -> None:
     image = _field(1.5, 2, flux=3000)
     noisy = image + np.random.default_rng(3).normal(0, 1, image.shape)
