@@ -56,7 +56,7 @@ def _judged(trained: TrainedClassifier, own: LabelledSet, photometry: Photometry
     said = answer(trained, photometry, None, spectroscopic=False)
     magnitude = photometry.reference_magnitude()
     mode = bare_modes(np.full(len(own), MODES.index("photometry")), *given_parts(photometry))
-    logit = said.kind.numpy().astype(float) / trained.calibration.temperatures(mode, magnitude)[:, None]
+    logit = trained.calibration.corrected(said.kind.numpy(), mode, magnitude)
     share = softmax(logit + np.log(own.mix.shares(own.magnitude)), axis=1)
     truth = own.labels.kind.numpy()
     threshold = trained.calibration.thresholds(mode, magnitude)

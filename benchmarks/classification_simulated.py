@@ -149,8 +149,7 @@ def shares_of(
     see, measure, _ = MODES[mode]
     said = answers(trained.network, own, np.arange(len(own)), _CPU, see=see, measure=measure)
     magnitude = own.magnitude if measure else np.full(len(own), np.nan)
-    heat = trained.calibration.temperatures(modes_of(own, mode), magnitude)
-    logit = said.kind.numpy().astype(float) / heat[:, None]
+    logit = trained.calibration.corrected(said.kind.numpy(), modes_of(own, mode), magnitude)
     return np.asarray(softmax(logit + np.log(mix.shares(own.magnitude)), axis=1)), said
 
 

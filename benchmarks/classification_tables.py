@@ -83,8 +83,7 @@ def classifier_shares(trained: TrainedClassifier, table: SpectroscopicTable, mix
     """Probabilities for the mix of a table."""
     said = answer(trained, table.photometry, None, spectroscopic=True)
     magnitude = table.photometry.reference_magnitude()
-    heat = trained.calibration.temperatures(modes_of(table.photometry), magnitude)
-    scaled = said.kind.numpy().astype(float) / heat[:, None]
+    scaled = trained.calibration.corrected(said.kind.numpy(), modes_of(table.photometry), magnitude)
     return np.asarray(softmax(scaled + np.log(mix.shares(magnitude)), axis=1))
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from imcat.classify.photometry import SHARP
 from imcat.classify.prior import EDGES
+from imcat.simulate.sources import Kind
 
 __all__ = [
     "COVERAGE",
@@ -28,8 +29,8 @@ __all__ = [
     "bare_modes",
     "distances",
     "fit_levels",
+    "fit_scale",
     "fit_sets",
-    "fit_temperature",
     "novelty_model",
     "sharp_modes",
 ]
@@ -46,8 +47,9 @@ _FIRST_SHARP, _FIRST_BARE, _ONE_BAND = 4, 7, 11
 COVERAGE = 0.9
 #: Stated probabilities at which the cumulative redshift densities are corrected.
 LEVELS: Float64 = np.linspace(0, 1, 51)
-_BINS = EDGES.size - 1
-_WIDTH = 0.5  # mag, over which temperatures are fitted
+_BINS, _CLASSES = EDGES.size - 1, len(Kind)
+_WIDTH = 0.5  # mag, over which temperatures and offsets are fitted
+_PRIOR = 5.0  # half the inverse variance of the logarithm of a temperature, and of an offset
 _LEAST = 100  # sources with which a bin is fitted by itself
 _QUANTILES: Float64 = np.linspace(0, 1, 201)
 
@@ -68,6 +70,8 @@ class Calibration:
         Of the classifier's vectors.
     distance : float64 array ``[modes, quantiles]``
         Quantiles of the distances of sources like those of the training, from which as much is given.
+    offset : float64 array ``[modes, bins, 3]``
+        Added to the logarithms of the likelihoods once they are divided; their sum over the classes is zero.
     """
 
     temperature: Float64
@@ -76,6 +80,7 @@ class Calibration:
     mean: Float64
     whiten: Float64
     distance: Float64
+    offset: Float64
 
     @staticmethod
     def none(width: int) -> Calibration:
@@ -84,6 +89,7 @@ class Calibration:
             np.ones((len(MODES), _BINS)), np.full((len(MODES), _BINS), 0.1),
             np.broadcast_to(LEVELS, (len(MODES), 2, LEVELS.size)).copy(),
             np.zeros(width), np.eye(width), np.tile(_QUANTILES * 10, (len(MODES), 1)),
+            np.zeros((len(MODES), _BINS, _CLASSES)),
         )  # fmt: skip
 
     def arrays(self) -> dict[str, Float64]:
@@ -95,9 +101,10 @@ class Calibration:
         """From what `arrays` gives."""
         return Calibration(**dict(named))
 
-    def temperatures(self, mode: NDArray[Any], magnitude: Float64) -> Float64:
-        """Temperature of sources ``[n]``."""
-        return _look_up(self.temperature, mode, magnitude)
+    def corrected(self, logit: Any, mode: NDArray[Any], magnitude: Float64) -> Float64:
+        """Logarithms of likelihoods ``[n, 3]`` that hold, of those that the network gives."""
+        offset = np.stack([_look_up(self.offset[..., k], mode, magnitude) for k in range(_CLASSES)], axis=1)
+        return np.asarray(logit, float) / _look_up(self.temperature, mode, magnitude)[:, None] + offset
 
     def thresholds(self, mode: NDArray[Any], magnitude: Float64) -> Float64:
         """Probability from which on a class of each source belongs to its set."""
@@ -141,8 +148,12 @@ def _look_up(table: Float64, mode: NDArray[Any], magnitude: Float64) -> Float64:
     return np.asarray(each[mode, np.arange(len(mag))])
 
 
-def fit_temperature(logit: Float64, mix: Float64, kind: NDArray[np.integer], magnitude: Float64) -> Float64:
-    """Temperatures by magnitude that make the likelihoods most probable, ``[bins]``.
+def fit_scale(
+    logit: Float64, mix: Float64, kind: NDArray[np.integer], magnitude: Float64
+) -> tuple[Float64, Float64]:
+    """Temperatures and offsets by magnitude that make the likelihoods most probable, ``[bins]`` and ``[bins, 3]``.
+
+    Vector scaling with one temperature (Guo et al. 2017, ICML 70, 1321), in windows of magnitude.
 
     Parameters
     ----------
@@ -155,23 +166,35 @@ def fit_temperature(logit: Float64, mix: Float64, kind: NDArray[np.integer], mag
     magnitude : float64 array ``[n]``
         See `imcat.classify.photometry.Photometry.reference_magnitude`.
     """
-    middle = 0.5 * (EDGES[1:] + EDGES[:-1])
+    true = np.eye(_CLASSES)[kind]
 
-    def best(rows: NDArray[Any], weight: Float64) -> float:
-        def loss(log_t: float) -> float:
-            log = log_softmax(logit[rows] / np.exp(log_t) + mix[rows], axis=1)
-            # A weak prior keeps empty ends near 1.
-            return float(-(weight * log[np.arange(len(rows)), kind[rows]]).sum() + 5 * log_t**2)
+    def best(rows: NDArray[Any], weight: Float64) -> Float64:
+        def loss(x: Float64) -> tuple[float, Float64]:
+            scaled = logit[rows] * np.exp(-x[0])
+            log = log_softmax(scaled + _centred(x[1:]) + mix[rows], axis=1)
+            wrong = (np.exp(log) - true[rows]) * weight[:, None]
+            # A weak prior keeps empty ends where they are.
+            value = -(weight * (log * true[rows]).sum(axis=1)).sum() + _PRIOR * (x**2).sum()
+            slope = np.concatenate([[-(wrong * scaled).sum()], _centred(wrong.sum(axis=0))])
+            return float(value), slope + 2 * _PRIOR * x
 
-        return float(np.exp(minimize_scalar(loss, bounds=(-1.5, 1.5), method="bounded").x))
+        bounds = [(-1.5, 1.5), *[(-3.0, 3.0)] * _CLASSES]
+        return np.asarray(
+            minimize(loss, np.zeros(1 + _CLASSES), jac=True, bounds=bounds, method="L-BFGS-B").x
+        )
 
-    out = np.ones(_BINS)
-    for k, at in enumerate(middle):
+    temperature, offset = np.ones(_BINS), np.zeros((_BINS, _CLASSES))
+    for k, at in enumerate(0.5 * (EDGES[1:] + EDGES[:-1])):
         weight = np.exp(-0.5 * ((magnitude - at) / _WIDTH) ** 2)
         rows = np.flatnonzero(weight > 0.01)
         if len(rows) >= _LEAST:
-            out[k] = best(rows, weight[rows])
-    return out
+            found = best(rows, weight[rows])
+            temperature[k], offset[k] = np.exp(found[0]), _centred(found[1:])
+    return temperature, offset
+
+
+def _centred(values: Float64) -> Float64:
+    return np.asarray(values - values.mean())
 
 
 def fit_sets(probability: Float64, kind: NDArray[np.integer], magnitude: Float64) -> Float64:

@@ -160,7 +160,7 @@ def classify(
     mode = sharp_modes(np.where(blind, alone, np.where(bare, _STAMP, _BOTH)), fwhm)
     mode = bare_modes(mode, *given_parts(photometry))
     calibration = trained.calibration
-    likelihood = said.kind.numpy().astype(float) / calibration.temperatures(mode, magnitude)[:, None]
+    likelihood = calibration.corrected(said.kind.numpy(), mode, magnitude)
     share = prior.shares(trained, magnitude)
     probability = softmax(likelihood + np.log(share), axis=1)
     nothing = blind & bare

@@ -18,8 +18,8 @@ from imcat.classify.calibration import (
     Calibration,
     distances,
     fit_levels,
+    fit_scale,
     fit_sets,
-    fit_temperature,
     novelty_model,
 )
 from imcat.classify.densities import Densities
@@ -87,7 +87,7 @@ def calibrate(network: Seeing, sets: Sequence[LabelledSet], tables: Sequence[Tab
     return Calibration(
         np.stack([m.temperature for m in modes]), np.stack([m.threshold for m in modes]),
         np.stack([m.levels for m in modes]), mean, whiten,
-        np.stack([distances(m.vector, mean, whiten) for m in modes]),
+        np.stack([distances(m.vector, mean, whiten) for m in modes]), np.stack([m.offset for m in modes]),
     )  # fmt: skip
 
 
@@ -96,6 +96,7 @@ class _Mode:
     """What is fitted for one mode, and the classifier's vectors of the sources."""
 
     temperature: NDArray[np.float64]
+    offset: NDArray[np.float64]
     threshold: NDArray[np.float64]
     levels: NDArray[np.float64]
     vector: NDArray[np.float64]
@@ -164,14 +165,17 @@ def _fit(
     levels = _levels(said, labels)
     told = kind >= 0
     if not told.any():
-        return _Mode(np.ones(EDGES.size - 1), np.full(EDGES.size - 1, 1 - COVERAGE), levels, vector)
+        nothing = Calibration.none(1)
+        return _Mode(
+            nothing.temperature[0], nothing.offset[0], np.full(EDGES.size - 1, 1 - COVERAGE), levels, vector
+        )
     kind, mix, logit, magnitude = kind[told], mix[told], logit[told], magnitude[told]
-    filled = np.nan_to_num(magnitude, nan=20.0)
-    temperature = fit_temperature(logit, mix, kind, filled)
-    middle = 0.5 * (EDGES[1:] + EDGES[:-1])
-    scale = np.interp(filled, middle, temperature)[:, None]
-    threshold = fit_sets(softmax(logit / scale + mix, axis=1), kind, magnitude)
-    return _Mode(temperature, threshold, levels, vector)
+    temperature, offset = fit_scale(logit, mix, kind, np.nan_to_num(magnitude, nan=20.0))
+    plain = Calibration.none(1)
+    own = replace(plain, temperature=temperature[None], offset=offset[None])
+    likelihood = own.corrected(logit, np.zeros(len(kind), np.intp), magnitude)
+    threshold = fit_sets(softmax(likelihood + mix, axis=1), kind, magnitude)
+    return _Mode(temperature, offset, threshold, levels, vector)
 
 
 def _levels(said: Sequence[Answer], labels: Sequence[Labels]) -> NDArray[np.float64]:

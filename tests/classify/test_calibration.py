@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -17,8 +19,8 @@ from imcat.classify.calibration import (
     bare_modes,
     distances,
     fit_levels,
+    fit_scale,
     fit_sets,
-    fit_temperature,
     novelty_model,
     sharp_modes,
 )
@@ -140,25 +142,40 @@ class TestTemperature:
     def test_it_is_the_factor_by_which_the_logits_are_wrong(self, factor: float) -> None:
         rng = np.random.default_rng(4)
         likelihood, mix, kind = drawn(rng, 12000)
-        found = fit_temperature(factor * likelihood, mix, kind, rng.uniform(18, 22, 12000))
+        found, _ = fit_scale(factor * likelihood, mix, kind, rng.uniform(18, 22, 12000))
         inside = (MIDDLE > 18) & (MIDDLE < 22)
         np.testing.assert_allclose(found[inside], factor, rtol=0.15)
         assert np.exp(np.log(found[inside]).mean()) == pytest.approx(factor, rel=0.04)
         # Where there is nothing to learn from, nothing is changed.
         np.testing.assert_array_equal(found[np.abs(MIDDLE - 20) > 4], 1.0)
 
+    def test_offsets_take_back_what_was_added_to_a_class(self) -> None:
+        rng = np.random.default_rng(8)
+        likelihood, mix, kind = drawn(rng, 20000)
+        magnitude = rng.choice([16.25, 22.25], 20000)
+        wrong = np.where(magnitude[:, None] < 20, [0.8, -0.5, -0.3], [0.0, 0.6, -0.6])
+        temperature, offset = fit_scale(1.5 * (likelihood + wrong), mix, kind, magnitude)
+        np.testing.assert_allclose(offset.sum(axis=1), 0, atol=1e-9)
+        for at in (16.25, 22.25):
+            k = np.abs(MIDDLE - at).argmin()
+            assert temperature[k] == pytest.approx(1.5, rel=0.06)
+            np.testing.assert_allclose(offset[k], -wrong[magnitude == at][0], atol=0.06)
+        np.testing.assert_array_equal(offset[np.abs(MIDDLE - 19.25).argmin()], 0)
+
     def test_it_may_depend_on_the_magnitude(self) -> None:
         rng = np.random.default_rng(5)
         likelihood, mix, kind = drawn(rng, 12000)
         magnitude = rng.choice([16.25, 22.25], 12000)
         factor = np.where(magnitude < 20, 0.6, 1.8)
-        found = fit_temperature(factor[:, None] * likelihood, mix, kind, magnitude)
+        found, _ = fit_scale(factor[:, None] * likelihood, mix, kind, magnitude)
         assert found[np.abs(MIDDLE - 16.25).argmin()] == pytest.approx(0.6, rel=0.1)
         assert found[np.abs(MIDDLE - 22.25).argmin()] == pytest.approx(1.8, rel=0.1)
 
     def test_few_sources_do_not_move_it(self) -> None:
         likelihood, mix, kind = drawn(np.random.default_rng(6), 99)
-        np.testing.assert_array_equal(fit_temperature(3 * likelihood, mix, kind, np.full(99, 20.0)), 1.0)
+        temperature, offset = fit_scale(3 * likelihood, mix, kind, np.full(99, 20.0))
+        np.testing.assert_array_equal(temperature, 1.0)
+        np.testing.assert_array_equal(offset, 0.0)
 
 
 class TestSets:
@@ -223,7 +240,7 @@ class TestNovelty:
         plain = Calibration.none(seen.shape[1])
         distance = plain.distance.copy()
         distance[0] = distances(seen, mean, whiten)
-        return Calibration(plain.temperature, plain.threshold, plain.levels, mean, whiten, distance)
+        return replace(plain, mean=mean, whiten=whiten, distance=distance)
 
     def vectors(self, seed: int, n: int = 3000) -> NDArray[np.float64]:
         rng = np.random.default_rng(seed)
@@ -271,27 +288,36 @@ class TestCalibration:
     def test_without_correction_nothing_changes(self) -> None:
         plain, mode = Calibration.none(4), np.arange(len(MODES))
         for magnitude in (15.0, np.nan, 40.0):
-            np.testing.assert_array_equal(plain.temperatures(mode, np.full(len(MODES), magnitude)), 1)
+            logit = np.arange(3.0 * len(MODES)).reshape(-1, 3)
+            np.testing.assert_array_equal(plain.corrected(logit, mode, np.full(len(MODES), magnitude)), logit)
         assert plain.threshold.shape == plain.temperature.shape == (len(MODES), MIDDLE.size)
         assert plain.levels.shape == (len(MODES), 2, LEVELS.size)
         np.testing.assert_array_equal(plain.levels[2, 1], LEVELS)
 
-    def test_temperatures_are_interpolated_and_thresholds_looked_up(self) -> None:
+    def test_corrections_are_interpolated_and_thresholds_looked_up(self) -> None:
         plain, bins = Calibration.none(4), MIDDLE.size
         table = np.arange(float(len(MODES)))[:, None] * 100 + np.arange(bins)
-        own = Calibration(table, table, plain.levels, plain.mean, plain.whiten, plain.distance)
+        offset = table[..., None] * [-1, 0, 1]
+        own = replace(plain, temperature=table, threshold=table, offset=offset)
         mode, magnitude = np.array([0, 1, 2, 2]), np.array([MIDDLE[5], MIDDLE[5] + 0.125, 5.0, 99.0])
-        np.testing.assert_allclose(own.temperatures(mode, magnitude), [5, 105.25, 200, 200 + bins - 1])
+        expected = np.array([5, 105.25, 200, 200 + bins - 1])
+        ones = np.ones((4, 3))
+        np.testing.assert_allclose(
+            own.corrected(expected[:, None] * ones, mode, magnitude), 1 + expected[:, None] * [-1, 0, 1]
+        )
         np.testing.assert_allclose(own.thresholds(mode, magnitude), [5, 105, 200, 200 + bins - 1])
         # Where the magnitude is unknown, that of 20 is taken.
         nothing = np.array([np.nan])
-        assert own.temperatures(mode[:1], nothing) == pytest.approx(15.5)
+        found = own.corrected(15.5 * ones[:1], mode[:1], nothing)
+        np.testing.assert_allclose(found, [[-14.5, 1, 16.5]])
         assert own.thresholds(mode[:1], nothing) == pytest.approx(16)
 
     def test_named_arrays_and_back(self) -> None:
         first = Calibration.none(4)
         again = Calibration.from_arrays(first.arrays())
-        assert list(first.arrays()) == ["temperature", "threshold", "levels", "mean", "whiten", "distance"]
+        assert list(first.arrays()) == [
+            "temperature", "threshold", "levels", "mean", "whiten", "distance", "offset",
+        ]  # fmt: skip
         for name, values in first.arrays().items():
             np.testing.assert_array_equal(getattr(again, name), values)
         with pytest.raises(TypeError, match="whiten"):

@@ -61,7 +61,7 @@ def calibrated() -> TrainedClassifier:
     levels[..., 0], levels[..., -1] = 0, 1
     calibration = Calibration(
         rng.uniform(0.5, 2, (len(MODES), BINS)), rng.uniform(0.05, 0.3, (len(MODES), BINS)), levels, rng.normal(size=32),
-        np.eye(32) * 0.5, np.tile(np.linspace(0.1, 3, 201), (len(MODES), 1)),
+        np.eye(32) * 0.5, np.tile(np.linspace(0.1, 3, 201), (len(MODES), 1)), rng.normal(size=(len(MODES), BINS, 3)),
     )  # fmt: skip
     return replace(trained, calibration=calibration)
 
@@ -238,7 +238,7 @@ class TestPrior:
         assert not np.allclose(flat[~NOTHING], chosen[~NOTHING], rtol=1e-3)
 
     @pytest.mark.parametrize("name", ["flat", "spectroscopic"])
-    def test_every_mode_has_its_own_temperature(self, trained: TrainedClassifier, name: str) -> None:
+    def test_every_mode_has_its_own_correction(self, trained: TrainedClassifier, name: str) -> None:
         columns, chosen = classify(trained, sources(), seen(), Prior(name)), name == "spectroscopic"
         said = answer(trained, sources(), seen(), spectroscopic=chosen).kind.numpy().astype(float)
         mode = modes("spectroscopic") if chosen else modes()
@@ -246,8 +246,7 @@ class TestPrior:
         assert alone.any()
         if chosen:
             mode[alone] = MODES.index("spectroscopic, one band")
-        heat = trained.calibration.temperatures(mode, sources().reference_magnitude())
-        expected = softmax(said / heat[:, None], axis=1)
+        expected = softmax(trained.calibration.corrected(said, mode, sources().reference_magnitude()), axis=1)
         np.testing.assert_allclose(likelihoods(columns)[~NOTHING], expected[~NOTHING], rtol=1e-9)
         assert np.unique(mode).size == 3 + chosen
 
