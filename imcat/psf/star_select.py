@@ -94,7 +94,7 @@ def _adaptive(data, bad, x, y, start, reach, out):  # type: ignore[no-untyped-de
         out[i, 7] = 0.0
         if x0 < reach or y0 < reach or x0 >= columns - reach or y0 >= rows - reach:
             continue
-        core = int(math.ceil(2.5 * start))
+        core = min(int(math.ceil(2.5 * start)), reach)
         out[i, 6] = 0.0
         for v in range(y0 - core, y0 + core + 1):
             for u in range(x0 - core, x0 + core + 1):

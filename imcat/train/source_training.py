@@ -14,8 +14,10 @@ from imcat.backbones.choice import BackboneSettings, named_backbone, to_card
 from imcat.backbones.files import BACKBONE_FORMAT, load_backbone
 from imcat.classify.network import ClassifierSettings
 from imcat.classify.own_classes import OWN_FORMAT, OwnHead
+from imcat.classify.photometry import GLOBALS, SHARP
 from imcat.classify.trained import TrainedClassifier, load_classifier
 from imcat.errors import ConfigError, InputError
+from imcat.simulate.filters import FilterSet
 from imcat.simulate.population_tables import data_folder
 from imcat.simulate.scene import Models
 from imcat.simulate.split import Split
@@ -23,8 +25,8 @@ from imcat.stamps import StampSettings
 from imcat.train.card_text import write_with_card
 from imcat.train.classification import ClassifierRecipe, judge, train_classifier
 from imcat.train.classification_card import write_classifier
-from imcat.train.classification_data import TableSet, simulated_sets, table_set, without_fits
-from imcat.train.drawn_tables import drawn_table
+from imcat.train.classification_data import LabelledSet, TableSet, simulated_sets, table_set, without_fits
+from imcat.train.drawn_tables import DRAWN_SURVEY, depths_of, drawn_table
 from imcat.train.fine_tuning import FineTuneRecipe, fine_tune, split_objects
 from imcat.train.head_stage import train_heads
 from imcat.train.own_data import read_rows, read_stamps
@@ -130,7 +132,7 @@ def run_classification(
     del samples, fitted
     judged = simulated_sets([read_sample(p) for p in validation])
     tables, checked = real_tables(recipe.tables)
-    more = [*tables, drawn_table(recipe.drawn, Models.load())] if recipe.drawn else tables
+    more = [*tables, _drawn(recipe.drawn, learned)] if recipe.drawn else tables
     network = train_classifier(
         recipe, backbone, start, learned, judged, more, checked, folder, resume=resume, whole=whole
     )
@@ -150,6 +152,19 @@ def run_classification(
         network, recipe, sets, tables, checked, lenses, [asdict(s) for s in skies], metrics, folder,
         before.card if before is not None else None,
     )  # fmt: skip
+
+
+def _drawn(number: int, learned: Sequence[LabelledSet]) -> TableSet:
+    """A drawn table as deep as the sharp tiles of the training, those of CSST, are."""
+    for own in learned:
+        sharp = np.exp(np.nanmedian(own.photometry.extra[:, GLOBALS.index("log_psf")])) < SHARP
+        if sharp and len(own.photometry.wavelength) == len(FilterSet.named(DRAWN_SURVEY)):
+            depths = depths_of(own.photometry, own.labels.kind.numpy())
+            return drawn_table(number, Models.load(), depths)
+    raise ConfigError(
+        f"classification.drawn is {number}, and no samples of {DRAWN_SURVEY} tell how deep that table is; "
+        f"expected [[samples]] with survey = {DRAWN_SURVEY!r}, or drawn = 0"
+    )
 
 
 def run_fine_tuning(recipe: FineTuneRecipe, base: Path, folder: Path) -> Path:
