@@ -158,6 +158,8 @@ def close_neighbours(k, own, start, other, pair, most):  # type: ignore[no-untyp
             share = abs(pair[e, 0, 0]) / math.sqrt(max(own[k, 0, 0] * own[other[e], 0, 0], 1e-300))
             if share > best:
                 best, where = share, e
+            elif where < 0:  # a share that is no number is below all others, but some neighbour is chosen
+                where = e
         taken[where - start[k]] = True
         chosen[place] = other[where]
     return chosen

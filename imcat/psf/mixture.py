@@ -35,6 +35,8 @@ Float64 = NDArray[np.float64]
 
 #: Variance of a uniform distribution over a pixel, along one axis, pixels².
 PIXEL_VARIANCE = 1.0 / 12.0
+_PLACES = 17  # along each side, where a PSF that varies is looked at
+_CALMING = 20  # steps by which a variation is made smaller
 #: FWHM in pixels below which a Moffat profile is drawn by parts of a pixel; at this width the pixel as a
 #: Gaussian changes the peak by half a per cent.
 _SHARP_FWHM = 2.0
@@ -100,10 +102,7 @@ class PsfMixture:
                     f"variation of a PSF of shape {self.variation.shape}",
                     expected=f"({k}, 3, m) with m one of {', '.join(map(str, _TERMS))}",
                 )
-        # A polynomial is worst at the edges, so a coarse grid that includes them is enough.
-        rows, columns = self.shape or (1, 1)
-        y, x = np.meshgrid(np.linspace(0, rows - 1, 5), np.linspace(0, columns - 1, 5))
-        xx, xy, yy = np.moveaxis(self.at(x.ravel(), y.ravel()), -1, 0)
+        xx, xy, yy = np.moveaxis(self.at(*grid_places(self.shape or (1, 1))), -1, 0)
         narrow = PIXEL_VARIANCE if self.subpixels > 1 else 0.0
         good = (xx > narrow) & (yy > narrow) & ((xx - narrow) * (yy - narrow) > xy**2)
         if not good.all():
@@ -122,7 +121,7 @@ class PsfMixture:
         return np.zeros((len(self), 2)) if self.offsets is None else self.offsets
 
     def at(self, x: Float64, y: Float64) -> Float64:
-        """Covariances at some positions.
+        """Covariances at some positions; beyond the image those of its edge, since a polynomial runs away there.
 
         Parameters
         ----------
@@ -137,6 +136,8 @@ class PsfMixture:
         x, y = np.atleast_1d(x), np.atleast_1d(y)
         if self.variation is None or self.shape is None:
             return np.broadcast_to(self.covariances, (len(x), *self.covariances.shape))
+        rows, columns = self.shape
+        x, y = np.clip(x, 0, columns - 1), np.clip(y, 0, rows - 1)
         terms = polynomial_terms(x, y, self.shape, self.variation.shape[2])
         return np.asarray(self.covariances + np.einsum("kcm,mn->nkc", self.variation, terms))
 
@@ -329,6 +330,40 @@ def moffat_mixture(
 
 #: Numbers of terms of polynomials of degree 1, 2, 3 in two variables without the constant.
 _TERMS = (2, 5, 9)
+
+
+def grid_places(shape: tuple[int, int]) -> tuple[Float64, Float64]:
+    """X and y of places all over an image of that shape, its edges among them; a cubic does little between them."""
+    rows, columns = shape
+    y, x = np.meshgrid(np.linspace(0, rows - 1, _PLACES), np.linspace(0, columns - 1, _PLACES))
+    return x.ravel(), y.ravel()
+
+
+def calmed(covariances: Float64, variation: Float64, shape: tuple[int, int]) -> Float64:
+    """Variation of a mixture, less where it would leave a Gaussian without width somewhere in the image.
+
+    Parameters
+    ----------
+    covariances, variation, shape
+        As of `PsfMixture`.
+
+    Returns
+    -------
+    float64 array
+        Like `variation`. A Gaussian keeps so much of its own that its area is nowhere below a hundredth of that of its mean.
+    """
+    terms = polynomial_terms(*grid_places(shape), shape, variation.shape[2])
+    result = variation.copy()
+    for k, (mean, slope) in enumerate(zip(covariances, variation, strict=True)):
+        least = 1e-4 * (mean[0] * mean[2] - mean[1] ** 2)
+        for _ in range(_CALMING):
+            xx, xy, yy = mean[:, None] + result[k] @ terms
+            if ((xx > 0) & (yy > 0) & (xx * yy - xy**2 > least)).all():
+                break
+            result[k] = 0.7 * result[k]
+        else:
+            result[k] = 0.0 * slope
+    return result
 
 
 def polynomial_terms(x: Float64, y: Float64, shape: tuple[int, int], terms: int) -> Float64:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imcat.psf.mixture import PsfMixture, moffat_mixture, polynomial_terms
+from imcat.psf.mixture import PsfMixture, calmed, grid_places, moffat_mixture, polynomial_terms
 from imcat.psf.settings import StarPsfSettings
 from imcat.psf.star_fit import FitState, fit_stars, star_residuals
 from imcat.psf.star_select import Moments, crowding, measure_moments, seen_sigma, select_stars
@@ -165,12 +165,8 @@ def measure_psf(
     outer = work.cut(centre, wing, settings.wing_radius, hole, spread=True)
     degree = _degree(len(kept), settings)
     state, chi2 = work.varying(work.cut(centre, kept), outer, first, degree)
-    mixture = PsfMixture(
-        state.weights,
-        state.covariances,
-        state.variation if degree else None,
-        (data.shape[0], data.shape[1]) if degree else None,
-    )
+    variation = calmed(state.covariances, state.variation, work.shape) if degree else None
+    mixture = PsfMixture(state.weights, state.covariances, variation, work.shape if degree else None)
     snr = float(np.sqrt(np.sum(moments.snr[kept] ** 2)))
     return StarPsf(mixture, "stars", kept, wing, degree, chi2, snr, star | (moments.lost > 0))
 
@@ -277,7 +273,7 @@ class _Work:
         settings = self.settings
         terms = self.terms(stamps.x, stamps.y, degree)
         outer_terms = self.terms(outer.x, outer.y, degree)
-        grid = self.terms(*_places(self.shape), degree)
+        grid = self.terms(*grid_places(self.shape), degree)
 
         def fit(chosen: NDArray[np.int64], begin: FitState, steps: int) -> FitState:
             return fit_stars(
@@ -411,10 +407,3 @@ def _start(covariance: Float64, hollow: float, settings: StarPsfSettings) -> tup
         [widths[:, None] ** 2 * covariance, np.array(settings.wing_widths)[:, None] ** 2 * round_one]
     )
     return weights / weights.sum(), covariances
-
-
-def _places(shape: tuple[int, int]) -> tuple[Float64, Float64]:
-    """Places over the image, its edges among them."""
-    # Those at which `PsfMixture` looks are among them.
-    y, x = np.meshgrid(np.linspace(0, shape[0] - 1, 9), np.linspace(0, shape[1] - 1, 9))
-    return x.ravel(), y.ravel()

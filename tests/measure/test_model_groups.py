@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from imcat.measure.model_errors import close_neighbours
 from imcat.measure.model_stack import light_reach
 from imcat.measure.model_stage import blend_groups
 from imcat.psf.mixture import moffat_mixture
@@ -52,3 +53,17 @@ def test_light_reaches_to_where_it_falls_below_the_level() -> None:
     for snr, r in zip((1e2, 1e4), radius, strict=True):
         brightness = snr * np.sqrt(area) * image[100, 100 + round(float(r))]
         assert 0.3 < brightness < 0.8
+
+
+def test_neighbours_are_chosen_even_where_nothing_is_known_of_them() -> None:
+    # Four members, all of them neighbours; what the first shares with two of them is no number.
+    start = np.array([0, 3, 6, 9, 12])
+    other = np.array([1, 2, 3, 0, 2, 3, 0, 1, 3, 0, 1, 2])
+    own = np.ones((4, 1, 1))
+    pair = np.full((12, 1, 1), 0.1)
+    pair[:3, 0, 0] = [np.nan, 0.2, np.nan]
+    assert close_neighbours(0, own, start, other, pair, 2).tolist() == [0, 2]
+    assert sorted(close_neighbours(0, own, start, other, pair, 4).tolist()) == [0, 1, 2, 3]
+    pair[:] = np.nan
+    assert sorted(close_neighbours(3, own, start, other, pair, 3).tolist())[-1] == 3
+    assert len(set(close_neighbours(3, own, start, other, pair, 3).tolist())) == 3

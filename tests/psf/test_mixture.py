@@ -10,6 +10,7 @@ from imcat.errors import InputError
 from imcat.psf.mixture import (
     PIXEL_VARIANCE,
     PsfMixture,
+    calmed,
     fit_mixture,
     moffat_mixture,
     polynomial_terms,
@@ -175,3 +176,35 @@ def test_impossible_fits_are_refused() -> None:
         fit_mixture(np.zeros((9, 9)))
     with pytest.raises(InputError, match=r"expected FWHM above 0, beta above 1\.5"):
         moffat_mixture(3.0, 1.2)
+
+
+def test_a_variation_that_leaves_no_width_is_calmed() -> None:
+    covariances = np.array([[2.0, 0.0, 2.0], [30.0, 5.0, 40.0]])
+    variation = np.zeros((2, 3, 9))
+    variation[0, 0, 0] = 0.5
+    # Up and down between the edges and the middle: a wide Gaussian that is none at some places.
+    variation[1, 0, 5], variation[1, 1, 8] = 60.0, 30.0
+    shape = (500, 400)
+    with pytest.raises(InputError, match="Gaussian 1 of a PSF"):
+        PsfMixture(np.array([0.8, 0.2]), covariances, variation, shape)
+    calm = calmed(covariances, variation, shape)
+    np.testing.assert_array_equal(calm[0], variation[0])
+    ratio = calm[1, 0, 5] / variation[1, 0, 5]
+    assert 0 < ratio < 1
+    np.testing.assert_allclose(calm[1], ratio * variation[1])
+    psf = PsfMixture(np.array([0.8, 0.2]), covariances, calm, shape)
+    rng = np.random.default_rng(1)
+    xx, xy, yy = np.moveaxis(psf.at(rng.uniform(0, 399, 4000), rng.uniform(0, 499, 4000)), -1, 0)
+    assert (xx * yy > xy**2).all()
+
+
+def test_beyond_the_image_a_psf_is_that_of_its_edge() -> None:
+    variation = np.zeros((1, 3, 9))
+    variation[0, :, 5] = [0.9, 0.1, 0.9]
+    psf = PsfMixture(np.ones(1), np.array([[2.0, 0.3, 2.0]]), variation, (300, 200))
+    np.testing.assert_array_equal(
+        psf.at(np.array([-80.0]), np.array([120.0])), psf.at(np.zeros(1), np.array([120.0]))
+    )
+    np.testing.assert_array_equal(
+        psf.at(np.array([1e4]), np.array([-1e4])), psf.at(np.array([199.0]), np.array([0.0]))
+    )
