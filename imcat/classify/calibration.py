@@ -49,6 +49,7 @@ COVERAGE = 0.9
 LEVELS: Float64 = np.linspace(0, 1, 51)
 _BINS, _CLASSES = EDGES.size - 1, len(Kind)
 _WIDTH = 0.5  # mag, over which temperatures and offsets are fitted
+_FARTHEST = 3.0  # largest offset
 _PRIOR = 5.0  # half the inverse variance of the logarithm of a temperature, and of an offset
 _LEAST = 100  # sources with which a bin is fitted by itself
 _QUANTILES: Float64 = np.linspace(0, 1, 201)
@@ -149,7 +150,7 @@ def _look_up(table: Float64, mode: NDArray[Any], magnitude: Float64) -> Float64:
 
 
 def fit_scale(
-    logit: Float64, mix: Float64, kind: NDArray[np.integer], magnitude: Float64
+    logit: Float64, mix: Float64, kind: NDArray[np.integer], magnitude: Float64, *, offsets: bool = True
 ) -> tuple[Float64, Float64]:
     """Temperatures and offsets by magnitude that make the likelihoods most probable, ``[bins]`` and ``[bins, 3]``.
 
@@ -165,6 +166,8 @@ def fit_scale(
         The truth.
     magnitude : float64 array ``[n]``
         See `imcat.classify.photometry.Photometry.reference_magnitude`.
+    offsets : bool
+        Whether classes may be moved against each other; else offsets are zero.
     """
     true = np.eye(_CLASSES)[kind]
 
@@ -178,7 +181,7 @@ def fit_scale(
             slope = np.concatenate([[-(wrong * scaled).sum()], _centred(wrong.sum(axis=0))])
             return float(value), slope + 2 * _PRIOR * x
 
-        bounds = [(-1.5, 1.5), *[(-3.0, 3.0)] * _CLASSES]
+        bounds = [(-1.5, 1.5), *[(-_FARTHEST * offsets, _FARTHEST * offsets)] * _CLASSES]
         return np.asarray(
             minimize(loss, np.zeros(1 + _CLASSES), jac=True, bounds=bounds, method="L-BFGS-B").x
         )

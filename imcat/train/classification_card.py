@@ -122,7 +122,8 @@ def _bare_mode(network: Seeing, sets: Sequence[LabelledSet], errors: bool, dust:
         less = replace(own, photometry=photometry, measured=measured(photometry))
         said.append(answers(network, less, np.arange(len(own)), _CPU, see=False))
         magnitudes.append(photometry.reference_magnitude())
-    return _fit(said, [s.labels for s in sets], magnitudes, by_magnitude=True)
+    # Such rows are rare in training, so that classes are off against each other; elsewhere offsets would learn the tiles' mix.
+    return _fit(said, [s.labels for s in sets], magnitudes, by_magnitude=True, offsets=True)
 
 
 def _real_modes(network: Seeing, tables: Sequence[TableSet]) -> list[_Mode]:
@@ -153,8 +154,9 @@ def _fit(
     magnitudes: Sequence[NDArray[np.float64]],
     *,
     by_magnitude: bool,
+    offsets: bool = False,
 ) -> _Mode:
-    """Temperatures, thresholds and levels of one mode."""
+    """Temperatures, offsets, thresholds and levels of one mode."""
     vector = np.concatenate([a.vector.numpy().astype(float) for a in said])
     kind = np.concatenate([own.kind.numpy() for own in labels])
     mix = np.concatenate([own.mix.numpy().astype(float) for own in labels])
@@ -170,7 +172,7 @@ def _fit(
             nothing.temperature[0], nothing.offset[0], np.full(EDGES.size - 1, 1 - COVERAGE), levels, vector
         )
     kind, mix, logit, magnitude = kind[told], mix[told], logit[told], magnitude[told]
-    temperature, offset = fit_scale(logit, mix, kind, np.nan_to_num(magnitude, nan=20.0))
+    temperature, offset = fit_scale(logit, mix, kind, np.nan_to_num(magnitude, nan=20.0), offsets=offsets)
     plain = Calibration.none(1)
     own = replace(plain, temperature=temperature[None], offset=offset[None])
     likelihood = own.corrected(logit, np.zeros(len(kind), np.intp), magnitude)

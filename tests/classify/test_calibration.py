@@ -161,6 +161,8 @@ class TestTemperature:
             assert temperature[k] == pytest.approx(1.5, rel=0.06)
             np.testing.assert_allclose(offset[k], -wrong[magnitude == at][0], atol=0.06)
         np.testing.assert_array_equal(offset[np.abs(MIDDLE - 19.25).argmin()], 0)
+        _, none = fit_scale(1.5 * (likelihood + wrong), mix, kind, magnitude, offsets=False)
+        np.testing.assert_array_equal(none, 0)
 
     def test_it_may_depend_on_the_magnitude(self) -> None:
         rng = np.random.default_rng(5)
