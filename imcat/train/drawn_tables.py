@@ -91,10 +91,10 @@ def depths_of(photometry: Photometry, kind: NDArray[np.integer]) -> Depths:
         If there are fewer than twenty bright stars, or galaxies, to measure on.
     """
     flux, error = _fluxes(photometry)
-    share = 10 ** (-0.4 * (photometry.aperture.astype(float) - photometry.total))
+    share = np.asarray(10 ** (-0.4 * (photometry.aperture.astype(float) - photometry.total)), np.float64)
     bright = (photometry.total_err < _BRIGHT_ERROR) & np.isfinite(share)
     star, galaxy = (kind == Kind.STAR)[:, None], (kind == Kind.GALAXY)[:, None]
-    if min((bright & star).sum(axis=0).min(), (bright & galaxy).any(axis=1).sum()) < _FEWEST:
+    if min((bright & star).sum(), (bright & galaxy).any(axis=1).sum()) < _FEWEST:
         raise ConfigError(
             f"samples: fewer than {_FEWEST} bright stars or galaxies in the tiles that tell how deep drawn tables are; "
             f"expected more tiles of {DRAWN_SURVEY}, or drawn = 0"
@@ -110,9 +110,16 @@ def depths_of(photometry: Photometry, kind: NDArray[np.integer]) -> Depths:
     psf = np.exp(photometry.extra[:, GLOBALS.index("log_psf")].astype(float))
     return Depths(
         point, light, max(1.0, float(np.nanquantile(np.where(plain, error / point, np.nan), _RANGE[1]))),
-        np.nanmedian(np.where(bright & star, share, np.nan), axis=0),
+        _central(share, bright & star),
         _range(share[bright & galaxy]), (float(np.nanmin(psf)), float(np.nanmax(psf))),
     )  # fmt: skip
+
+
+def _central(share: Float64, chosen: NDArray[np.bool_]) -> Float64:
+    """Median share of each band; of all of them where a band, as the ultraviolet may, has few bright stars."""
+    whole = float(np.median(share[chosen]))
+    bands = zip(share.T, chosen.T, strict=True)
+    return np.array([np.median(s[c]) if c.sum() >= _FEWEST else whole for s, c in bands])
 
 
 def _noise(flux: Float64, error: Float64) -> Float64:

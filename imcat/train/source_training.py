@@ -157,7 +157,8 @@ def run_classification(
 def _drawn(number: int, learned: Sequence[LabelledSet]) -> TableSet:
     """A drawn table as deep as the sharp tiles of the training, those of CSST, are."""
     for own in learned:
-        sharp = np.exp(np.nanmedian(own.photometry.extra[:, GLOBALS.index("log_psf")])) < SHARP
+        psf = own.photometry.extra[:, GLOBALS.index("log_psf")]  # NaN where only stamps were cut
+        sharp = np.median(psf[np.isfinite(psf)]) < np.log(SHARP) if np.isfinite(psf).any() else False
         if sharp and len(own.photometry.wavelength) == len(FilterSet.named(DRAWN_SURVEY)):
             depths = depths_of(own.photometry, own.labels.kind.numpy())
             return drawn_table(number, Models.load(), depths)

@@ -14,6 +14,7 @@ from imcat.simulate.scene import Models
 from imcat.simulate.sources import Kind
 from imcat.train.classification_data import TableSet
 from imcat.train.drawn_tables import Depths, _measured, depths_of, drawn_table
+from imcat.train.source_training import _drawn
 
 DEPTHS = Depths(
     np.array([19.0, 20.0, 13.0, 19.0, 27.0, 42.0, 70.0]), np.array([0.8, 1.0, 0.4, 0.5, 0.6, 1.2, 2.2]), 6.0,
@@ -106,3 +107,18 @@ def test_without_bright_stars_nothing_tells_the_depths() -> None:
         ConfigError, match=r"fewer than 20 bright stars or galaxies.*expected more tiles of csst"
     ):
         depths_of(seen, np.full(n, int(Kind.GALAXY)))
+
+
+def test_a_band_with_few_bright_stars_takes_the_share_of_all() -> None:
+    n, rng = 2000, np.random.default_rng(3)
+    kind = rng.choice([int(Kind.STAR), int(Kind.GALAXY)], n)
+    true = np.tile(rng.uniform(18.0, 23.0, (n, 1)), (1, 7))
+    true[:, 0] += np.where(kind == Kind.STAR, 8.0, 0.0)  # stars that are cool
+    found = depths_of(_measured(true, kind, FilterSet.named("csst"), np.zeros(n), rng, DEPTHS), kind)
+    np.testing.assert_allclose(found.central[1:], DEPTHS.central[1:], rtol=0.02)
+    assert found.central[0] == pytest.approx(np.median(DEPTHS.central[1:]), rel=0.02)
+
+
+def test_a_drawn_table_needs_tiles_of_the_survey() -> None:
+    with pytest.raises(ConfigError, match=r"drawn is 500, and no samples of csst.*or drawn = 0"):
+        _drawn(500, [])
