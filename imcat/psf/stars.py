@@ -57,6 +57,7 @@ FALLBACK_BETA = 3.0
 #: FWHM in pixels where not even that is known.
 FALLBACK_FWHM = 3.5
 _OWN_PIXELS = 4  # parameters of each star
+_COARSE = 1.5  # pixels, FWHM below which moments depend on where in its pixel a star lies
 _NARROWEST = 0.9  # of the width that is known, below which stars are not believed to be
 _SATURATED_CORE = 4  # bad pixels in the core of a star that is taken to be saturated
 
@@ -144,8 +145,8 @@ def measure_psf(
         assumed = moffat_mixture(fwhm or FALLBACK_FWHM, FALLBACK_BETA)
         return StarPsf(assumed, "assumed", nothing, nothing, 0, math.nan, 0.0, all_of_them)
     index = index[np.argsort(-moments.snr[index], kind="stable")][: settings.max_stars]
-    # Where pixels are coarser than the PSF, moments are of a pixel as often as of a star.
-    narrowest = _NARROWEST * seen_sigma(fwhm or 0.0)
+    # Where pixels are coarser than the PSF, moments are of a pixel as often as of a star; elsewhere they are believed.
+    narrowest = _NARROWEST * seen_sigma(min(fwhm or 0.0, _COARSE))
     sigma = max(half_sample_mode(moments.size[index]), narrowest)
     work = _Work(data, variance, bad, labels, sigma, rms, math.inf if gain is None else gain, settings)
     saturated = moments.lost >= _SATURATED_CORE
