@@ -36,7 +36,7 @@ class StarPsfSettings:
         First guess of the light in all of them; what no star tells stays near it.
     flux_radius : float
         Fluxes are the light within a circle of this radius around a star, in units of the FWHM, unless the
-        survey's magnitudes name a circle of their own (SDSS: 7.43 arcsec).
+        survey names a circle of its own (`imcat.surveys.calibration`).
     radius : float
         Radius in which a star's pixels are fitted, in the same unit.
     wing_radius : float

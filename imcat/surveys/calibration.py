@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from imcat.surveys.sdss_constants import CALIBRATION_RADIUS
+from imcat.surveys import csst_constants, sdss_constants
 
 __all__ = ["calibration_radius"]
+
+_RADII = {"sdss": sdss_constants.CALIBRATION_RADIUS, "csst": csst_constants.CALIBRATION_RADIUS}
 
 
 def calibration_radius(survey: str) -> float | None:
@@ -15,4 +17,4 @@ def calibration_radius(survey: str) -> float | None:
     survey : str
         ``sdss``, ``csst`` or ``generic``.
     """
-    return CALIBRATION_RADIUS if survey == "sdss" else None
+    return _RADII.get(survey)
