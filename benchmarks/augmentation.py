@@ -7,7 +7,6 @@ and the detector's results from run to run.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,7 @@ from typing import Any
 from augmentation_detector import detector
 from augmentation_quality import galaxies, skies
 from augmentation_use import LABELS, SEEDS, classes, morphology, verdicts
-from common import Kept, arguments, newest, print_header, save, scratch, write_aside
-
-from imcat.registry import weights_folder
+from common import Kept, arguments, newest, print_header, save, scratch, write_metrics
 
 PARTS = ("galaxies", "sky", "morphology", "classes", "detector")
 
@@ -81,10 +78,7 @@ def write_cards(found: dict[str, Any]) -> None:
         own = found["sky"]["gan"]
         pages["sky_sdss"] = {k: v for k, v in own.items() if isinstance(v, float)}
     for name, values in pages.items():
-        path = weights_folder() / f"{name}.toml"
-        head = path.read_text(encoding="utf-8").split("\n[metrics]")[0].rstrip()
-        lines = [f"{json.dumps(key)} = {value:.5g}" for key, value in values.items()]
-        write_aside(path, "\n".join([head, "", "[metrics]", *lines, ""]))
+        write_metrics(name, values)
 
 
 def _kept(quick: bool) -> dict[str, Any]:

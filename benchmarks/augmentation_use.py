@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import data_dir, verdict
+from detection import independent as independent_field
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -23,10 +24,11 @@ from imcat.backbones.choice import Backbone
 from imcat.backbones.files import load_backbone
 from imcat.config import Config
 from imcat.evaluate.detection import match_lists
+from imcat.evaluate.truth import read_truth
 from imcat.pipeline import process_tile
 from imcat.simulate.sources import Morphology
 from imcat.stamps import Stamps, StampSettings, band_conditions, compress
-from imcat.surveys import find_tiles, read_tile
+from imcat.surveys import Tile, find_tiles, read_tile
 from imcat.train.light_data import sharp_stamps
 from imcat.train.light_training import generated
 from imcat.train.source_samples import SampleSettings, build_samples, read_sample, stamps_of
@@ -35,7 +37,8 @@ ARMS = ("analytic", "classical", "generated")
 LABELS = (100, 300, 1000)
 SEEDS = 5
 RARE = (Morphology.BARRED, Morphology.RING, Morphology.IRREGULAR, Morphology.MERGER)
-FIELD = "003918-3-0213"
+FIELD, INDEPENDENT = "003918-3-0213", "skymaker_sdss_03"
+_SDSS_PIXEL = 0.396
 _FWHM, _PIXEL, _SNR = 0.15, 0.074, 20.0  # of CSST-like stamps: arcsec, arcsec, of half the light
 _COPIES = 4  # augmented or generated stamps for each label
 _STEPS, _BATCH, _HIDDEN, _RATE = 500, 128, 96, 3e-3
@@ -232,7 +235,7 @@ def _copies(backbone: Backbone, stamps: Stamps, label: Tensor, seed: int) -> Vec
 
 
 def classes(folder: Path, seeds: int, labels: Sequence[int], workers: int) -> dict[str, Any]:
-    """SDSS-like sources: star, galaxy or quasar from the stamp, judged on other simulated tiles and on a real field."""
+    """SDSS-like sources: star, galaxy or quasar from the stamp, judged on other tiles, on a real field and the independent simulator's."""
     from imcat.train.light_data import real_stamps
 
     backbone, light = load_backbone(), load_light("light_sdss")
@@ -243,13 +246,13 @@ def classes(folder: Path, seeds: int, labels: Sequence[int], workers: int) -> di
     label = [np.array([kinds.index(k) for k in s.truth["type"].tolist()]) for s in samples]
     seen = [see(backbone, s) for s in stamps]
     held = Vectors(seen[-1], torch.from_numpy(label[-1]))
-    real = _real_field(backbone)
+    others = {"real": _real_field(backbone), "independent": _independent(backbone, folder)}
     sdss = real_stamps(
         [f"sdss/fields/{n}" for n in ("001035-6-0017", "002820-3-0122", "007264-3-0111")], folder
     )
     sdss = sdss.take(light.ranges.inside(sdss.asked))
     fwhm, pixel = float(np.median(samples[0].fwhm)), samples[0].pixel
-    found: dict[str, Any] = {"test": len(held.label), "real": len(real.label)}
+    found: dict[str, Any] = {"test": len(held.label), **{k: len(v.label) for k, v in others.items()}}
     for number in labels:
         rows: dict[str, dict[str, list[float]]] = {arm: {} for arm in ARMS}
         for seed in range(seeds):
@@ -278,9 +281,10 @@ def classes(folder: Path, seeds: int, labels: Sequence[int], workers: int) -> di
             for arm, sets in arms.items():
                 head = train_head(sets, 3, seed)
                 told = scores(head, held, [kinds.index("quasar")])
-                with torch.no_grad():
-                    said = head(real.seen).argmax(1) == 1
-                told["real_accuracy"] = float((said == (real.label == 1)).float().mean())
+                for name, other in others.items():
+                    with torch.no_grad():
+                        said = head(other.seen).argmax(1) == 1
+                    told[f"{name}_accuracy"] = float((said == (other.label == 1)).float().mean())
                 for name, value in told.items():
                     rows[arm].setdefault(name, []).append(value)
         found[str(number)] = arms_table(f"classes, {number} labels", rows)
@@ -310,25 +314,31 @@ def _real_field(backbone: Backbone) -> Vectors:
     """Listed stars and galaxies of a real field."""
     base = data_dir() / "sdss"
     (source,) = find_tiles([str(base / "fields" / FIELD)])
-    done = process_tile(
-        read_tile(source), Config(classify_sources=False, fit_models=False), stamps=StampSettings()
-    )
-    assert done.stamps is not None
-    xy, kind = [], []
-    for name, code in (("gals", 1), ("stars", 0)):
+    xy, galaxy = [], []
+    for name, is_galaxy in (("gals", True), ("stars", False)):
         own = np.loadtxt(base / "catalogues" / f"{FIELD}_{name}.csv", delimiter=",")
         xy.append(own)
-        kind += [code] * len(own)
-    place = np.concatenate(xy)
-    pairs = match_lists(
-        np.asarray(done.catalogue["x"]),
-        np.asarray(done.catalogue["y"]),
-        place[:, 0],
-        place[:, 1],
-        1.0 / 0.396,
-    )
+        galaxy += [is_galaxy] * len(own)
+    return _listed(backbone, read_tile(source), np.concatenate(xy), np.array(galaxy))
+
+
+def _independent(backbone: Backbone, folder: Path) -> Vectors:
+    """Stars and galaxies of a tile of the independent simulator."""
+    tile = independent_field(folder, INDEPENDENT, _SDSS_PIXEL, 1.0, 99.0).tile
+    (truth,) = read_truth(data_dir() / "simulated" / INDEPENDENT)
+    assert truth.x is not None
+    assert truth.y is not None
+    return _listed(backbone, tile, np.stack([truth.x, truth.y], 1), np.asarray(truth.kind) == "galaxy")
+
+
+def _listed(backbone: Backbone, tile: Tile, place: Array, galaxy: Array) -> Vectors:
+    """Detected sources within an arcsec of listed ones ``[n, 2]``: 1 galaxy, 0 star."""
+    done = process_tile(tile, Config(classify_sources=False, fit_models=False), stamps=StampSettings())
+    assert done.stamps is not None
+    x, y = np.asarray(done.catalogue["x"]), np.asarray(done.catalogue["y"])
+    pairs = match_lists(x, y, place[:, 0], place[:, 1], 1.0 / _SDSS_PIXEL)
     seen = see(backbone, _some(done.stamps, pairs.first.tolist()))
-    return Vectors(seen, torch.from_numpy(np.array(kind)[pairs.second]))
+    return Vectors(seen, torch.from_numpy(galaxy[pairs.second].astype(np.int64)))
 
 
 def verdicts(found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -336,12 +346,14 @@ def verdicts(found: dict[str, Any]) -> list[dict[str, Any]]:
     out = []
     for part, numbers, names in (
         ("morphology", LABELS, ("rare_recall", "macro_f1")),
-        ("classes", LABELS, ("real_accuracy",)),
+        ("classes", LABELS, ("real_accuracy", "independent_accuracy")),
     ):
         for number in numbers:
             row = found.get(part, {}).get(str(number))
             for name in names if row else ():
-                own = row[f"gain of {name}"]
+                own = row.get(f"gain of {name}")
+                if own is None:
+                    continue
                 low = own["mean"] - own["half_width"]
                 out.append(
                     verdict(f"{part}, {number} labels: lower end of the gain of {name}", low, "> 0", low > 0)

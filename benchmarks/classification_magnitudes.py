@@ -65,11 +65,7 @@ def _judged(trained: TrainedClassifier, own: LabelledSet, photometry: Photometry
     place = Densities.of(said.redshift[sure, 0].numpy()).cumulative(
         own.labels.redshift.numpy()[sure].astype(float)
     )
-    levels = trained.calibration.levels[:, 0]
-    said_of, pit = mode[sure], np.empty(int(sure.sum()))
-    for k in np.unique(said_of):
-        rows = said_of == k
-        pit[rows] = np.interp(place[rows], np.linspace(0, 1, levels.shape[1]), levels[k])
+    pit = trained.calibration.true_level(place, 0, mode[sure], magnitude[sure])
     return {
         "coverage": float(inside.mean()),
         "bins": [

@@ -7,7 +7,8 @@ on simulated tiles and found and measured there. Calibration is judged on tiles 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -21,11 +22,11 @@ from common import data_dir, verdict
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from imcat.backbones.vit import Vit
 from imcat.classify.calibration import COVERAGE, sharp_modes
 from imcat.classify.densities import Densities
 from imcat.classify.network import Answer
 from imcat.classify.photometry import GLOBALS
+from imcat.classify.predict import classify, look
 from imcat.classify.prior import MixByMagnitude
 from imcat.classify.trained import TrainedClassifier
 from imcat.processes import follow_parent
@@ -37,18 +38,21 @@ from imcat.stamps import StampSettings
 from imcat.train.classification import answers, take
 from imcat.train.classification_data import LabelledSet, simulated_sets
 from imcat.train.fine_tuning import macro_f1
+from imcat.train.loop import use_all_cores
 from imcat.train.source_samples import (
     SampleSettings,
     SourceSample,
     build_samples,
     read_sample,
     simulated_sample,
+    stamps_of,
     write_sample,
 )
 from imcat.train.spectroscopic import read_table
 
 Array = NDArray[Any]
 
+_SPEED_SEED = 908
 SEED = 906  # of tiles that no training saw
 EDGES = (14.0, 18.0, 19.0, 20.0, 21.0, 22.0, 23.0, 24.0)
 MODES = ((True, True, "both"), (True, False, "image"), (False, True, "photometry"))
@@ -255,10 +259,8 @@ def calibration(trained: TrainedClassifier, own: LabelledSet, survey: str) -> di
     for k, kind in enumerate((Kind.GALAXY, Kind.QUASAR)):
         sure = ((own.labels.known == kind) & torch.isfinite(own.labels.redshift)).numpy()
         density = Densities.of(said.redshift[sure, k].numpy())
-        pit = np.interp(
-            density.cumulative(own.labels.redshift.numpy()[sure].astype(float)), np.linspace(0, 1, 51),
-            trained.calibration.levels[modes_of(own, 0)[0], k],
-        )  # fmt: skip
+        stated = density.cumulative(own.labels.redshift.numpy()[sure].astype(float))
+        pit = trained.calibration.true_level(stated, k, modes_of(own, 0)[sure], mag[sure])
         kind_name = kind.name.lower()
         found[f"z_{kind_name}_coverage"] = float(((pit > 0.05) & (pit < 0.95)).mean())
         print(
@@ -376,21 +378,27 @@ def csst_redshifts(trained: TrainedClassifier, own: LabelledSet, training: Label
     return found
 
 
-def vision_speed(trained: TrainedClassifier, own: LabelledSet) -> float:
-    """Stamps a second through the backbone, five bands, all cores, bfloat16."""
-    import time
-
-    from imcat.train.loop import use_all_cores
-
-    assert isinstance(trained.network.vision, Vit)
+def classification_speed(trained: TrainedClassifier, folder: Path, number: int = 4096) -> dict[str, float]:
+    """Sources a second on all cores as `imcat run` classifies them: stamps and photometry, the backbone's part, photometry alone."""
     use_all_cores()
-    rows: Sequence[int] = range(min(4096, len(own)))
-    batch = own.stamps.batch(np.array(rows))
-    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        trained.network.vision(batch.values[:512], batch.valid[:512], batch.conditions[:512])
+    (path,) = build_samples(folder, SampleSettings(tiles=1, seed=_SPEED_SEED), StampSettings())
+    sample = read_sample(path)
+    rows = np.arange(min(number, len(sample)))
+    stamps, photometry = stamps_of(sample, rows), simulated_sets([sample])[0].photometry.take(rows)
+
+    def seconds(work: Callable[[], Any]) -> float:
         begun = time.perf_counter()
-        for k in range(0, len(rows), 1024):
-            trained.network.vision(
-                batch.values[k : k + 1024], batch.valid[k : k + 1024], batch.conditions[k : k + 1024]
-            )
-    return len(rows) / (time.perf_counter() - begun)
+        work()
+        return time.perf_counter() - begun
+
+    vision = look(trained, stamps)
+    seen, whole, alone = (
+        min(seconds(work) for _ in range(3))
+        for work in (
+            lambda: look(trained, stamps),
+            lambda: classify(trained, photometry, vision),
+            lambda: classify(trained, photometry),
+        )
+    )
+    n = len(rows)
+    return {"per_second": n / (seen + whole), "backbone": n / seen, "photometry": n / alone}

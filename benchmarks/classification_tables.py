@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from scipy.stats import binomtest, kstest
 
-from imcat.classify.calibration import COVERAGE, LEVELS, MODES, bare_modes
+from imcat.classify.calibration import COVERAGE, MODES, bare_modes
 from imcat.classify.densities import Densities
 from imcat.classify.photometry import Photometry
 from imcat.classify.predict import answer, given_parts
@@ -168,9 +168,10 @@ def redshift_table(trained: TrainedClassifier, name: str) -> dict[str, Any]:
     trees = tuned_trees(x, np.log1p(z), rows, held, 1, **objective)
     other = np.expm1(np.asarray(trees.predict(x[test])))
     stated = density.cumulative(z[test])
-    (mode,) = np.unique(modes_of(table.photometry.take(test)))
-    levels = trained.calibration.levels[mode, 0 if kind is Kind.GALAXY else 1]
-    pit = np.interp(stated, LEVELS, levels)
+    own = table.photometry.take(test)
+    pit = trained.calibration.true_level(
+        stated, 0 if kind is Kind.GALAXY else 1, modes_of(own), own.reference_magnitude()
+    )
     ours, theirs = (point - z[test]) / (1 + z[test]), (other - z[test]) / (1 + z[test])
     found: dict[str, Any] = {
         "test": len(test), "coverage": float(((pit > 0.05) & (pit < 0.95)).mean()),

@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from imcat.registry import weights_folder
+
 RESULTS = Path(__file__).resolve().parent / "results"
 IMCAT = (sys.executable, "-m", "imcat")
 
@@ -236,6 +238,14 @@ def write_aside(path: Path, text: str) -> None:
     aside = path.with_suffix(path.suffix + ".part")
     aside.write_text(text, encoding="utf-8")
     aside.replace(path)
+
+
+def write_metrics(name: str, values: Mapping[str, float]) -> None:
+    """Put numbers into the card of weights that come with imcat, in place of earlier ones."""
+    path = weights_folder() / f"{name}.toml"
+    head = path.read_text(encoding="utf-8").split("\n[metrics]")[0].rstrip()
+    lines = [f"{json.dumps(key)} = {value:.5g}" for key, value in values.items()]
+    write_aside(path, "\n".join([head, "", "[metrics]", *lines, ""]))
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ _WIDTH = 0.5  # mag, over which temperatures and offsets are fitted
 _FARTHEST = 3.0  # largest offset
 _PRIOR = 5.0  # half the inverse variance of the logarithm of a temperature, and of an offset
 _LEAST = 100  # sources with which a bin is fitted by itself
+_LEVELLED = 1000  # sources that correct redshift densities: a tail of 5 per cent is then good to 0.7
 _QUANTILES: Float64 = np.linspace(0, 1, 201)
 
 
@@ -65,8 +66,8 @@ class Calibration:
         Divides the logarithms of the likelihoods, by magnitude (`imcat.classify.prior.EDGES`).
     threshold : float64 array ``[modes, bins]``
         Probability from which on a class belongs to the set.
-    levels : float64 array ``[modes, 2, levels]``
-        True probabilities of `LEVELS` of the redshift densities of a galaxy and of a quasar.
+    levels : float64 array ``[modes, 2, bins, levels]``
+        True probabilities of `LEVELS` of the redshift densities of a galaxy and of a quasar, by magnitude.
     mean, whiten : float64 arrays ``[width]``, ``[width, width]``
         Of the classifier's vectors.
     distance : float64 array ``[modes, quantiles]``
@@ -88,7 +89,7 @@ class Calibration:
         """No correction."""
         return Calibration(
             np.ones((len(MODES), _BINS)), np.full((len(MODES), _BINS), 0.1),
-            np.broadcast_to(LEVELS, (len(MODES), 2, LEVELS.size)).copy(),
+            np.broadcast_to(LEVELS, (len(MODES), 2, _BINS, LEVELS.size)).copy(),
             np.zeros(width), np.eye(width), np.tile(_QUANTILES * 10, (len(MODES), 1)),
             np.zeros((len(MODES), _BINS, _CLASSES)),
         )  # fmt: skip
@@ -111,6 +112,22 @@ class Calibration:
         """Probability from which on a class of each source belongs to its set."""
         bins = _bins(magnitude)
         return np.asarray(self.threshold[mode, bins])
+
+    def true_level(
+        self, stated: Float64, kind: int, mode: NDArray[np.integer], magnitude: Float64
+    ) -> Float64:
+        """True probabilities of what the redshift densities state, ``[n]``; `kind`: 0 of galaxies, 1 of quasars."""
+        table = self.levels[mode, kind, _bins(magnitude)]
+        place = np.clip(stated, 0, 1) * (LEVELS.size - 1)
+        low = np.minimum(place.astype(np.intp), LEVELS.size - 2)
+        row = np.arange(len(table))
+        return np.asarray(table[row, low] + (place - low) * (table[row, low + 1] - table[row, low]))
+
+    def stated_level(self, level: float, kind: int, mode: NDArray[np.integer], magnitude: Float64) -> Float64:
+        """What the densities state where the true probability is `level`, ``[n]``."""
+        which, place = np.unique(mode * _BINS + _bins(magnitude), return_inverse=True)
+        table = self.levels[which // _BINS, kind, which % _BINS]
+        return np.array([np.interp(level, row, LEVELS) for row in table])[place]
 
     def novelty(self, mode: NDArray[Any], vector: Float64) -> Float64:
         """How unlike the training each source is: the share of such sources that are less so, ``[n]``."""
@@ -221,13 +238,32 @@ def fit_sets(probability: Float64, kind: NDArray[np.integer], magnitude: Float64
     return out
 
 
-def fit_levels(cumulative: Float64) -> Float64:
-    """True probabilities of `LEVELS`, from the stated probabilities of redshifts below the true ones, ``[n]``."""
+def fit_levels(cumulative: Float64, magnitude: Float64) -> Float64:
+    """True probabilities of `LEVELS` by magnitude, ``[bins, levels]``.
+
+    Split conformal prediction with the probability below the true redshift as the score. A bin with few sources takes those
+    nearest to its middle besides.
+
+    Parameters
+    ----------
+    cumulative : float64 array ``[n]``
+        Stated probabilities of redshifts below the true ones.
+    magnitude : float64 array ``[n]``
+        NaN where unknown.
+    """
+    out = np.tile(LEVELS, (_BINS, 1))
     if len(cumulative) < _LEAST:
-        return LEVELS.copy()
-    share = np.searchsorted(np.sort(cumulative), LEVELS, side="right") / len(cumulative)
-    share[0], share[-1] = 0.0, 1.0
-    return np.maximum.accumulate(share)
+        return out
+    bins, mag = _bins(magnitude), np.where(np.isfinite(magnitude), magnitude, 20.0)
+    for k, at in enumerate(0.5 * (EDGES[1:] + EDGES[:-1])):
+        rows = np.flatnonzero(bins == k)
+        if len(rows) < _LEVELLED:
+            rows = np.argsort(np.abs(mag - at), kind="stable")[:_LEVELLED]
+        own = np.sort(cumulative[rows])
+        share = np.searchsorted(own, LEVELS, side="right") / len(own)
+        share[0], share[-1] = 0.0, 1.0
+        out[k] = np.maximum.accumulate(share)
+    return out
 
 
 def novelty_model(vector: Float64) -> tuple[Float64, Float64]:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit, log_softmax, softmax
 
-from imcat.classify.calibration import LEVELS, bare_modes, sharp_modes
+from imcat.classify.calibration import Calibration, bare_modes, sharp_modes
 from imcat.classify.densities import Densities
 from imcat.classify.network import MORPHOLOGIES, Answer, measured
 from imcat.classify.photometry import GLOBALS, Photometry
@@ -178,7 +178,7 @@ def classify(
     columns["p_lens"] = expit(lens + np.log(trained.sky.odds(magnitude)))
     columns["lens_loglike"] = lens
     columns |= _morphology(said, blind)
-    columns |= _redshifts(said, calibration.levels, mode, probability, best)
+    columns |= _redshifts(said, calibration, mode, magnitude, probability, best)
     columns["unlike_training"] = calibration.novelty(mode, said.vector.numpy().astype(float))
     for name in ("p_lens", "lens_loglike", "unlike_training", *(f"class_loglike_{k}" for k in KINDS)):
         columns[name] = np.where(nothing, np.nan, columns[name])
@@ -239,16 +239,20 @@ def _morphology(said: Answer, blind: NDArray[np.bool_]) -> dict[str, NDArray[Any
 
 
 def _redshifts(
-    said: Answer, levels: Float64, mode: NDArray[Any], probability: Float64, best: NDArray[Any]
+    said: Answer,
+    calibration: Calibration,
+    mode: NDArray[Any],
+    magnitude: Float64,
+    probability: Float64,
+    best: NDArray[Any],
 ) -> dict[str, NDArray[Any]]:
     """Median of a galaxy's density, highest mode of a quasar's, 68 % intervals, and those of the likelier of both."""
     columns: dict[str, NDArray[Any]] = {}
     for k, kind in enumerate((Kind.GALAXY, Kind.QUASAR)):
         density = Densities.of(said.redshift[:, k].numpy())
-        corrected = levels[mode, k]  # [n, levels]: what a stated level is in truth
 
-        def quantile(level: float, corrected: Float64 = corrected, density: Densities = density) -> Float64:
-            return density.quantile(_stated(corrected, level))
+        def quantile(level: float, k: int = k, density: Densities = density) -> Float64:
+            return density.quantile(calibration.stated_level(level, k, mode, magnitude))
 
         name = f"z_phot_{kind.name.lower()}"
         columns[name] = quantile(0.5) if kind is Kind.GALAXY else density.mode()
@@ -259,12 +263,3 @@ def _redshifts(
             quasar, columns[f"z_phot_quasar{end}"], columns[f"z_phot_galaxy{end}"]
         )
     return {name: np.where(best < 0, np.nan, values) for name, values in columns.items()}
-
-
-def _stated(corrected: Float64, level: float) -> Float64:
-    """The stated level at which the true one is `level`, for each row of a table of levels."""
-    out = np.empty(len(corrected))
-    rows, which = np.unique(corrected, axis=0, return_inverse=True)
-    for k, row in enumerate(rows):
-        out[which.ravel() == k] = np.interp(level, row, LEVELS)
-    return out

@@ -164,7 +164,7 @@ def _fit(
     magnitude = np.concatenate(magnitudes)
     if not by_magnitude:
         magnitude = np.full_like(magnitude, np.nan)
-    levels = _levels(said, labels)
+    levels = _levels(said, labels, magnitude)
     told = kind >= 0
     if not told.any():
         nothing = Calibration.none(1)
@@ -180,16 +180,20 @@ def _fit(
     return _Mode(temperature, offset, threshold, levels, vector)
 
 
-def _levels(said: Sequence[Answer], labels: Sequence[Labels]) -> NDArray[np.float64]:
-    """Corrections of the cumulative densities of galaxies and of quasars."""
+def _levels(
+    said: Sequence[Answer], labels: Sequence[Labels], magnitude: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Corrections of the cumulative densities of galaxies and of quasars; magnitudes are those of all sources in turn."""
+    start = np.cumsum([0, *(len(own.kind) for own in labels)])
     out = []
     for k, kind in enumerate((Kind.GALAXY, Kind.QUASAR)):
-        values = []
-        for answer, label in zip(said, labels, strict=True):
+        values, mags = [], []
+        for answer, label, first in zip(said, labels, start[:-1], strict=True):
             own = ((label.known == kind) & torch.isfinite(label.redshift)).numpy()
             density = Densities.of(answer.redshift[:, k].numpy()[own])
             values.append(density.cumulative(label.redshift.numpy()[own].astype(float)))
-        out.append(fit_levels(np.concatenate(values)))
+            mags.append(magnitude[first : first + len(own)][own])
+        out.append(fit_levels(np.concatenate(values), np.concatenate(mags)))
     return np.stack(out)
 
 

@@ -43,6 +43,12 @@ from imcat.train.stamp_sets import StampSet
 __all__ = ["run_classification", "run_fine_tuning", "run_pretraining"]
 
 _UNFITTED = 3  # one tile of so many also teaches what a run without PSF and model photometry knows
+_BACKBONE_FAILURES = (
+    "light farther out than the stamp, and structure finer than its pixels, is not seen",
+    "its patches are eight pixels wide: arcs and arms narrower than a patch are told poorly, and single bands of a few thousand labelled "
+    "stamps better by a convolutional network of their own",
+    "it was trained on pixels of 0.396 and 0.074 arcsec; how well it sees others was not measured",
+)
 _EVERY = 10  # one tile of so many judges, and does not train
 
 
@@ -92,6 +98,7 @@ def run_pretraining(
         "licence": "BSD-3-Clause",
         "method": recipe.method,
         "data": f"stamps of {len(training)} simulated and {len(real)} real tiles",
+        "failures": list(_BACKBONE_FAILURES),
         **to_card(recipe.vit),
         "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
         "samples": [asdict(s) for s in skies],

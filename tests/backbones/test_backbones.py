@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from imcat.backbones.beit import MaskedTokens, Tokenizer
 from imcat.backbones.blocks import Block
 from imcat.backbones.choice import (
+    BACKBONES,
     Backbone,
     BackboneSettings,
     build_backbone,
@@ -40,10 +42,9 @@ def stamps(n: int, bands: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return values, torch.ones_like(values), conditions
 
 
-KINDS: dict[str, BackboneSettings] = {
-    "vit": SMALL,
-    "resnet18": CnnSettings("resnet18", size=32),
-    "convnext_atto": CnnSettings("convnext_atto", size=32),
+#: All there are, at the size of these stamps.
+KINDS: dict[str, BackboneSettings] = {name: replace(own, size=32) for name, own in BACKBONES.items()} | {
+    "small": SMALL
 }
 
 

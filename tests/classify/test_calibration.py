@@ -219,18 +219,33 @@ class TestLevels:
     def test_skewed_probabilities_become_uniform(self) -> None:
         rng = np.random.default_rng(8)
         fit, check = rng.beta(2.0, 0.7, (2, 4000))
-        levels = fit_levels(fit)
+        levels = fit_levels(fit, np.full(4000, 20.1))
         assert kstest(check, "uniform").pvalue < 1e-10
-        assert kstest(np.interp(check, LEVELS, levels), "uniform").statistic < 0.04
-        assert (levels[0], levels[-1]) == (0, 1)
+        for row in levels[[0, 16, -1]]:
+            assert kstest(np.interp(check, LEVELS, row), "uniform").statistic < 0.05
+        assert (levels[:, 0] == 0).all()
+        assert (levels[:, -1] == 1).all()
         assert (np.diff(levels) >= 0).all()
 
+    def test_each_magnitude_by_itself(self) -> None:
+        rng = np.random.default_rng(11)
+        skewed, honest = rng.beta(2.0, 0.7, 3000), rng.random(3000)
+        levels = fit_levels(np.r_[skewed, honest], np.r_[np.full(3000, 18.1), np.full(3000, 22.1)])
+        near = np.abs(MIDDLE[:, None] - [18.25, 22.25]).argmin(axis=0)
+        assert kstest(np.interp(skewed, LEVELS, levels[near[0]]), "uniform").statistic < 0.02
+        np.testing.assert_allclose(levels[near[1]], LEVELS, atol=0.04)
+        # A bin without sources takes the nearest.
+        np.testing.assert_allclose(levels[0], levels[near[0]], atol=0.06)
+        np.testing.assert_allclose(levels[-1], levels[near[1]], atol=0.06)
+
     def test_honest_probabilities_stay(self) -> None:
-        levels = fit_levels(np.random.default_rng(9).random(20000))
-        np.testing.assert_allclose(levels, LEVELS, atol=0.015)
+        rng = np.random.default_rng(9)
+        levels = fit_levels(rng.random(20000), np.full(20000, np.nan))
+        np.testing.assert_allclose(levels, np.tile(LEVELS, (MIDDLE.size, 1)), atol=0.06)
 
     def test_few_sources_do_not_move_them(self) -> None:
-        np.testing.assert_array_equal(fit_levels(np.zeros(99)), LEVELS)
+        levels = fit_levels(np.zeros(99), np.full(99, 20.0))
+        np.testing.assert_array_equal(levels, np.tile(LEVELS, (MIDDLE.size, 1)))
 
 
 ZERO = np.zeros(1, int)
@@ -293,8 +308,8 @@ class TestCalibration:
             logit = np.arange(3.0 * len(MODES)).reshape(-1, 3)
             np.testing.assert_array_equal(plain.corrected(logit, mode, np.full(len(MODES), magnitude)), logit)
         assert plain.threshold.shape == plain.temperature.shape == (len(MODES), MIDDLE.size)
-        assert plain.levels.shape == (len(MODES), 2, LEVELS.size)
-        np.testing.assert_array_equal(plain.levels[2, 1], LEVELS)
+        assert plain.levels.shape == (len(MODES), 2, MIDDLE.size, LEVELS.size)
+        np.testing.assert_array_equal(plain.levels[2, 1, 7], LEVELS)
 
     def test_corrections_are_interpolated_and_thresholds_looked_up(self) -> None:
         plain, bins = Calibration.none(4), MIDDLE.size

@@ -57,7 +57,7 @@ def untrained(backbone: BackboneSettings = SMALL, vision: int = 64) -> TrainedCl
 def calibrated() -> TrainedClassifier:
     """The same with corrections that differ by magnitude, mode and kind."""
     rng, trained = np.random.default_rng(4), untrained()
-    levels = np.sort(rng.random((len(MODES), 2, LEVELS.size)), axis=2)
+    levels = np.sort(rng.random((len(MODES), 2, BINS, LEVELS.size)), axis=3)
     levels[..., 0], levels[..., -1] = 0, 1
     calibration = Calibration(
         rng.uniform(0.5, 2, (len(MODES), BINS)), rng.uniform(0.05, 0.3, (len(MODES), BINS)), levels, rng.normal(size=32),
@@ -305,8 +305,12 @@ class TestRedshift:
             density = Densities.of(said.redshift[:, kind].numpy())
             for end, level in (("_lower", 0.16), ("_upper", 0.84)):
                 stated = density.cumulative(np.nan_to_num(columns[f"z_phot_{name}{end}"]))
-                table = trained.calibration.levels[modes(), kind]
+                magnitude = sources().reference_magnitude()
+                bins = np.searchsorted(EDGES, np.nan_to_num(magnitude, nan=20.0), side="right") - 1
+                table = trained.calibration.levels[modes(), kind, bins]
                 true = [np.interp(s, LEVELS, row) for s, row in zip(stated, table, strict=True)]
+                again = trained.calibration.true_level(stated, kind, modes(), magnitude)
+                np.testing.assert_allclose(again, true, atol=1e-12)
                 np.testing.assert_allclose(np.array(true)[~NOTHING], level, atol=2e-3)
 
 
@@ -334,6 +338,29 @@ class TestLook:
         )
         np.testing.assert_allclose(look(plain, one), found[2:3], atol=0.03)  # of bfloat16
         assert np.abs(found[1:] - found[:-1]).max(axis=1).min() > 0.05
+
+    def test_half_precision_answers_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        shipped, rng, n = load_classifier(), np.random.default_rng(12), 96
+        y, x = np.indices((40, 40)) - 19.5
+        width = rng.uniform(1.3, 4.0, (n, 1, 1, 1))
+        peak = np.exp(rng.uniform(0, 4, (n, 1, 1, 1))) * rng.uniform(0.3, 1.5, (n, 5, 1, 1))
+        signal = peak * np.exp(-(x**2 + y**2) / (2 * width**2)) + rng.normal(size=(n, 5, 40, 40))
+        waves = np.array([3562.0, 4719.0, 6185.0, 7500.0, 8961.0])
+        stamps = Stamps(
+            signal.astype(np.float32), np.ones(signal.shape, np.uint8), np.full((n, 5), 2.0, np.float32),
+            waves, np.full(5, 1.3), 0.396,
+        )  # fmt: skip
+        mags = rng.uniform(17, 23, (n, 1)) + rng.normal(0, 0.7, (n, 5))
+        photometry = table_photometry(waves.tolist(), mags, np.full((n, 5), 0.05), np.full((n, 5), 0.1))
+        found = []
+        for half in (False, True):
+            monkeypatch.setattr("imcat.classify.predict.half_precision_is_fast", lambda half=half: half)
+            found.append(classify(shipped, photometry, look(shipped, stamps)))
+        exact, less = found
+        assert (exact["class"] == less["class"]).mean() > 0.97
+        for name in ("p_star", "p_galaxy", "p_quasar"):
+            assert np.abs(exact[name] - less[name]).max() < 0.1, name
+            assert np.median(np.abs(exact[name] - less[name])) < 0.005, name
 
     def test_no_stamps_have_no_vectors(self) -> None:
         assert look(untrained(), self.stamps(0)).shape == (0, 64)
