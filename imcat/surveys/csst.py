@@ -31,7 +31,7 @@ observation and detector of its reference exposure, ``100000100-07``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -46,7 +46,7 @@ from imcat.surveys.fits_header import Header
 from imcat.surveys.fits_io import FitsFile
 from imcat.surveys.settings import SurveySettings
 from imcat.surveys.sky_wcs import celestial_wcs, overlap_fraction, sky_centre
-from imcat.surveys.source import TileSource, check_name, hashed_number
+from imcat.surveys.source import TileSource, check_name, hashed_number, lost_tile
 from imcat.tile import Band, Tile
 
 __all__ = ["LEVEL1_NAME", "exposure_files", "find_groups", "is_image", "is_level1", "read_group"]
@@ -87,7 +87,9 @@ def exposure_files(path: str) -> list[str]:
     return [path, *(other for other in others if other is not None)]
 
 
-def find_groups(paths: Sequence[str], settings: SurveySettings) -> list[TileSource]:
+def find_groups(
+    paths: Sequence[str], settings: SurveySettings, named: Collection[str] = ()
+) -> list[TileSource]:
     """Group exposures to tiles; see the module for the rule.
 
     Parameters
@@ -96,13 +98,15 @@ def find_groups(paths: Sequence[str], settings: SurveySettings) -> list[TileSour
         ``_img`` files.
     settings : SurveySettings
         Reference band and overlap.
+    named : collection of str
+        Those of the files that must be readable; others that are damaged are tiles of their own, which cannot be read.
 
     Raises
     ------
     InputError
-        If a file is damaged, has no WCS, or two files are of one observation and detector.
+        If a named file is damaged or has no WCS, or two files are of one observation and detector.
     """
-    members = sorted((_read_member(path) for path in paths), key=lambda m: (m.key, m.path))
+    members, tiles = _members(paths, named)
     for first, second in pairwise(members):
         if first.key == second.key:
             raise InputError(
@@ -111,7 +115,6 @@ def find_groups(paths: Sequence[str], settings: SurveySettings) -> list[TileSour
                 expected="one image of each exposure",
             )
     left = list(members)
-    tiles: list[TileSource] = []
     for band in _reference_order(settings.csst_reference):
         groups: list[list[_Member]] = []
         for member in [m for m in left if m.band == band]:
@@ -161,6 +164,21 @@ def read_group(source: TileSource, settings: SurveySettings, threads: int = 1) -
         files=source.files,
         notes=source.notes,
     )
+
+
+def _members(paths: Sequence[str], named: Collection[str]) -> tuple[list[_Member], list[TileSource]]:
+    """Exposures in order, and tiles of those that cannot be read."""
+    members: list[_Member] = []
+    lost: list[TileSource] = []
+    for path in paths:
+        try:
+            members.append(_read_member(path))
+        except InputError as error:
+            name = parse_name(path)
+            if path in named or name is None:
+                raise
+            lost.append(lost_tile(name.key, "csst", path, error))
+    return sorted(members, key=lambda m: (m.key, m.path)), lost
 
 
 def _read_member(path: str) -> _Member:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from imcat.surveys import csst, generic, sdss
 from imcat.surveys.fits_header import Header
 from imcat.surveys.fits_io import FITS_SUFFIXES, read_first_headers
 from imcat.surveys.settings import SurveySettings
-from imcat.surveys.source import TileSource
+from imcat.surveys.source import TileSource, lost_tile
 from imcat.tile import Tile
 
 __all__ = ["SURVEYS", "find_tiles", "read_tile"]
@@ -45,7 +46,8 @@ def find_tiles(
     """Find the tiles in files, folders and globs; only headers are read.
 
     Folders are searched with all folders below them. Files in them that belong to no tile are
-    passed over; a file that is named itself must belong to one.
+    passed over; a file that is named itself must belong to one. What by its name is a tile's, but
+    cannot be read, becomes a tile that `read_tile` refuses, so that it costs no other.
 
     Parameters
     ----------
@@ -66,8 +68,8 @@ def find_tiles(
     Raises
     ------
     InputError
-        If an input does not exist or holds nothing that is recognised, if two tiles have one
-        name or number, or no tile has one of the bands.
+        If an input does not exist or holds nothing that is recognised, if a file that is named is
+        damaged, two tiles have one name or number, or no tile has one of the bands.
     """
     settings = settings or SurveySettings()
     if survey not in ("auto", *SURVEYS):
@@ -76,14 +78,14 @@ def find_tiles(
         raise InputError("no input was given", expected="files, folders or globs")
     named, listed = _expand(inputs)
     found = _classify(named, listed, survey)
-    described = [generic.find_tile(path) for path in found.toml]
+    described = [_described(path, must=path in named) for path in found.toml]
     # An image that a TOML file beside it describes is that tile's, whatever its header says.
     taken = {str(Path(file).resolve()) for tile in described for file in tile.files}.difference(
         str(Path(path).resolve()) for path in named
     )
     tiles = [
         *sdss.find_fields([f for f in found.frames if str(Path(f[0]).resolve()) not in taken]),
-        *csst.find_groups([f for f in found.csst if str(Path(f).resolve()) not in taken], settings),
+        *csst.find_groups([f for f in found.csst if str(Path(f).resolve()) not in taken], settings, named),
         *described,
     ]
     if not tiles:
@@ -114,6 +116,8 @@ def read_tile(source: TileSource, settings: SurveySettings | None = None, thread
     InputError
         If a file is missing, damaged or makes no sense.
     """
+    if source.damage:
+        raise InputError(source.damage)
     readers = {"sdss": sdss.read_field, "csst": csst.read_group, "generic": generic.read_generic}
     if source.survey not in readers:
         raise InputError(f"there is no survey {source.survey!r}", expected=", ".join(SURVEYS))
@@ -216,15 +220,26 @@ def _has_image(path: str, named: list[str]) -> bool:
 
 
 def _header(path: str, must: bool, survey: str) -> Header | None:
-    """Header of a file; None where a file found in a folder is of no survey by its name and damaged."""
+    """Header of a file. Of one found in a folder and damaged: empty where its name tells the survey, else None."""
     name = Path(path).name
     named_so = sdss.FRAME_NAME.search(name) is not None or csst.LEVEL1_NAME.match(name) is not None
     try:
         return read_first_headers(path)
     except InputError:
-        if must or named_so:
+        if must:
             raise
-        return None
+        return Header() if named_so else None
+
+
+def _described(path: str, *, must: bool) -> TileSource:
+    """The tile that a TOML file describes; of one found in a folder and wrong, a tile that cannot be read."""
+    try:
+        return generic.find_tile(path)
+    except InputError as error:
+        name = re.sub(r"[^A-Za-z0-9._+-]+", "-", Path(path).stem).strip("-._+")[:100]
+        if must or not name:
+            raise
+        return lost_tile(name, "generic", path, error)
 
 
 def _select(tiles: list[TileSource], bands: Sequence[str] | None) -> list[TileSource]:
@@ -243,7 +258,9 @@ def _select(tiles: list[TileSource], bands: Sequence[str] | None) -> list[TileSo
     chosen = []
     for tile in tiles:
         parts = tuple(part for part in tile.parts if part[0] in wanted)
-        if parts:
+        if tile.damage:
+            chosen.append(tile)
+        elif parts:
             dropped = {path for _, path in tile.parts} - {path for _, path in parts}
             if tile.survey == "csst":
                 dropped = {file for path in dropped for file in csst.exposure_files(path)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from imcat.errors import InputError
 
-__all__ = ["TileSource", "check_name", "hashed_number"]
+__all__ = ["TileSource", "check_name", "hashed_number", "lost_tile"]
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
 
@@ -34,6 +34,8 @@ class TileSource:
         Band and main file of each exposure, as the survey's reader needs them.
     notes : tuple of str
         What a user should know about how the tile was put together.
+    damage : str
+        Why it cannot be read, where that is known before; `imcat.surveys.read_tile` raises it.
     """
 
     name: str
@@ -42,6 +44,12 @@ class TileSource:
     files: tuple[str, ...]
     parts: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    damage: str = ""
+
+
+def lost_tile(name: str, survey: str, path: str, error: InputError) -> TileSource:
+    """A tile of a file found in a folder that cannot be read: it fails in its turn and costs no other."""
+    return TileSource(name, survey, hashed_number(name), (path,), damage=str(error))
 
 
 def hashed_number(name: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from imcat.errors import ConfigError, InputError
-from imcat.surveys import SurveySettings, find_tiles
+from imcat.surveys import SurveySettings, find_tiles, read_tile
 from imcat.surveys import source as source_module
 from imcat.surveys.sdss import FieldId
 from imcat.surveys.sdss_write import write_frames
@@ -70,11 +70,51 @@ def test_weight_file_alone(tmp_path: Path, make_level1: Callable[..., list[Path]
         find_tiles([weight])
 
 
-def test_a_damaged_frame_in_a_folder_is_not_passed_over(sdss_folder: Path) -> None:
+def test_a_damaged_frame_in_a_folder_fails_in_its_turn(sdss_folder: Path) -> None:
     path = sdss_folder / "frame-r-003918-3-0213.fits.bz2"
     path.write_bytes(b"BZh9 nonsense")
+    (tile,) = find_tiles([sdss_folder])
+    assert (tile.name, str(path) in tile.files) == ("003918-3-0213", True)
     with pytest.raises(InputError, match=r"frame-r-003918-3-0213\.fits\.bz2: the bzip2 stream"):
-        find_tiles([sdss_folder])
+        read_tile(tile)
+    with pytest.raises(InputError, match=r"frame-r-003918-3-0213\.fits\.bz2: the bzip2 stream"):
+        find_tiles([path])  # what is named must be readable
+
+
+@pytest.mark.parametrize("cut", [0, 100, 3000])
+def test_a_damaged_exposure_in_a_folder_costs_no_other(
+    tmp_path: Path, make_level1: Callable[..., list[Path]], cut: int
+) -> None:
+    make_level1(tmp_path, 7, 100000100)
+    image, *_ = make_level1(tmp_path, 9, 100000101)
+    image.write_bytes(image.read_bytes()[:cut])
+    good, bad = find_tiles([tmp_path])
+    assert (good.name, good.damage) == ("100000100-07", "")
+    assert read_tile(good).name == good.name
+    assert bad.name == "100000101-09"
+    with pytest.raises(InputError, match=image.name):
+        read_tile(bad)
+    # It is there whatever the bands, and fails before any work where it is named.
+    assert [t.name for t in find_tiles([tmp_path], bands=["i"])] == ["100000100-07", "100000101-09"]
+    with pytest.raises(InputError, match=image.name):
+        find_tiles([image])
+
+
+def test_a_wrong_description_in_a_folder_costs_no_other(
+    tmp_path: Path, make_generic: Callable[..., Path]
+) -> None:
+    make_generic(tmp_path / "a")
+    second = make_generic(tmp_path / "b")
+    text = second.read_text().replace("field-1", "field-2")
+    wrong = second.rename(second.with_name("wrong one.toml"))
+    wrong.write_text(text.replace(".fits", "-gone.fits"))
+    good, bad = find_tiles([tmp_path])
+    assert (good.name, bad.name) == ("field-1", "wrong-one")
+    assert read_tile(good).name == "field-1"
+    with pytest.raises(InputError, match=r"wrong one\.toml"):
+        read_tile(bad)
+    with pytest.raises(InputError, match=r"wrong one\.toml"):
+        find_tiles([wrong])
 
 
 def test_double_names_and_numbers(
