@@ -23,6 +23,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--folder", type=Path, help="that keeps stamps and samples")
     parser.add_argument("--steps", type=int, default=1800, help="of a short training of the detector")
+    parser.add_argument("--figures", action="store_true", help="draw the figures of the documentation, too")
     parser.add_argument("--samples", type=int, default=96, help="that it learns from")
 
 
@@ -56,6 +57,10 @@ def main() -> None:
             save("augmentation", whole | {"verdicts": own + verdicts(whole)}, quick=quick)
             if not quick:
                 write_cards(whole)
+        if options.figures:
+            from augmentation_figures import draw
+
+            draw(folder, _kept(quick))
 
 
 def write_cards(found: dict[str, Any]) -> None:
@@ -71,7 +76,15 @@ def write_cards(found: dict[str, Any]) -> None:
                 ratios = {f"ratio of distances, {k}": v for k, v in row["ratios"].items()}
                 others = {
                     k: row[k]
-                    for k in ("mean_ratio", "area", "precision", "recall", "nearest_over_real", "flux")
+                    for k in (
+                        "mean_ratio",
+                        "area",
+                        "precision",
+                        "recall",
+                        "nearest_over_real",
+                        "closest_over_real",
+                        "flux",
+                    )
                 }
                 pages[name] = ratios | others
     if "sky" in found:

@@ -6,7 +6,6 @@ Draws from the newest results of benchmarks/augmentation.py and the weights that
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from augmentation_quality import TEST, of_generator, of_simulator
-from common import RESULTS, data_dir
+from common import data_dir, newest
 from numpy.typing import NDArray
 
 from imcat.augment.observed import ObservedStamps
@@ -164,11 +163,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="draw from the newest quick results")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    history = json.loads((RESULTS / "augmentation.json").read_text())
-    result = next(r for r in reversed(history) if r["quick"] == options.quick)
-    stamps_figure(options.folder)
+    draw(options.folder, newest("augmentation", quick=options.quick))
+
+
+def draw(folder: Path, result: dict[str, Any]) -> None:
+    """All figures, of stamps in a folder and of results."""
+    stamps_figure(folder)
     if "sky" in result:
-        sky_figure(options.folder, result)
+        sky_figure(folder, result)
     if {"morphology", "classes", "detector"} & set(result):
         use_figure(result)
 

@@ -41,6 +41,7 @@ PARTS = (
     "lenses",
     "speed",
 )
+_DIGITS = 12  # of the checksum of the weights
 _TEST = {"sdss": 908, "csst": 909}
 
 
@@ -94,13 +95,21 @@ def main() -> None:
         }
         for part in parts:
             print(f"\n{part}", flush=True)
-            result[part] = measure[part]()
+            result[part] = {**measure[part](), "weights": trained.card["sha256"][:_DIGITS]}
             # Part by part, so that one that is stopped costs no other.
             whole = _kept(quick) | result
             verdicts = [v for p in PARTS if p in whole for v in _verdicts(whole[p])]
             save("classification", whole | {"verdicts": verdicts}, quick=quick)
             if part == "labels" and not quick:
                 write_metrics("backbone", _of_the_backbone(whole["labels"]))
+        _tell_others(whole, trained.card["sha256"][:_DIGITS])
+
+
+def _tell_others(whole: dict[str, Any], weights: str) -> None:
+    """Say which of the kept results are of other weights than these."""
+    others = [p for p in PARTS if p in whole and whole[p].get("weights") != weights]
+    if others:
+        print(f"\nkept from runs with other weights than {weights}: {', '.join(others)}")
 
 
 def _verdicts(part: Any) -> list[dict[str, Any]]:
@@ -127,7 +136,7 @@ def _of_the_backbone(labels: dict[str, Any]) -> dict[str, float]:
     """Mean accuracies of the classes from few labels, for its card."""
     return {
         f"{task}, {number} labels, {start}": row["mean"]
-        for task, numbers in labels.items() if task != "verdicts"
+        for task, numbers in labels.items() if isinstance(numbers, dict)
         for number, starts in numbers.items() if number != "test"
         for start, row in starts.items()
     }  # fmt: skip

@@ -55,12 +55,19 @@ def read_weights(
     """
     place = weights_folder() if folder is None else Path(folder)
     path = place.joinpath(f"{name}.safetensors")
-    hint = f"install imcat again, or make them with: {recipe}"
+    card_path = place.joinpath(f"{name}.toml")
+    hint = f"{'install imcat again, or ' if folder is None else ''}make them with: {recipe}"
+    missing = [own.name for own in (path, card_path) if not own.is_file()]
+    if missing:
+        both = f"{name}.safetensors and {name}.toml there"
+        raise InputError(f"there is no {missing[0]}", path=str(place), expected=both, hint=hint)
     try:
         data = path.read_bytes()
-        card = tomllib.loads(place.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        card = tomllib.loads(card_path.read_text(encoding="utf-8"))
+    except OSError as error:
         raise InputError(f"the weights cannot be read: {error}", path=str(path), hint=hint) from None
+    except ValueError as error:
+        raise InputError(f"the card is no TOML: {error}", path=str(card_path), hint=hint) from None
     if card.get("format") != version:
         raise InputError(
             f"weights of format {card.get('format')!r}", path=str(path), expected=f"{version}", hint=hint

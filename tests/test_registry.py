@@ -31,7 +31,7 @@ def test_a_file_that_its_card_describes(tmp_path: Path) -> None:
         ('format = 3\nsha256 = "0"\n', "checksum"),
         ("format = 4\n", "format 4"),
         ("sha256 = 1\n", "format None"),
-        ("format = = 3", "cannot be read"),
+        ("format = = 3", "m.toml: the card is no TOML"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(tmp_path: Path, card: str, message: str) -> None:
@@ -42,7 +42,13 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path, card: str, mes
 
 
 def test_absent_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(
+        InputError, match=r"there is no m.safetensors; expected m.safetensors and m.toml there; make"
+    ):
+        read_weights("m", 3, "make m", tmp_path)
+    _write(tmp_path, b"weights", "format = 3")
+    (tmp_path / "m.toml").unlink()
+    with pytest.raises(InputError, match=r"there is no m.toml"):
         read_weights("m", 3, "make m", tmp_path)
 
 

@@ -44,11 +44,7 @@ def read_results(root: Path = ROOT) -> list[Result]:
     for path in sorted((root / "benchmarks" / "results").glob("*.json")):
         history = json.loads(path.read_text(encoding="utf-8"))
         entry = ([e for e in history if not e.get("quick")] or history)[-1]
-        tables = {
-            key: {name: _flat(row) for name, row in value.items() if isinstance(row, dict)}
-            for key, value in entry.items()
-            if _is_table(value)
-        }
+        tables = {key: _rows(value) for key, value in entry.items() if _is_table(value)}
         title = _title(root / "benchmarks" / f"{path.stem}.py")
         results.append(Result(path.stem, title, _made_with(entry), tables, entry.get("verdicts", [])))
     return results
@@ -64,8 +60,14 @@ def number(value: Any) -> str:
 def _is_table(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
-    rows = [row for key, row in value.items() if key != "verdicts"]
-    return bool(rows) and all(isinstance(row, dict) for row in rows)
+    return any(isinstance(row, dict) for key, row in value.items() if key != "verdicts")
+
+
+def _rows(block: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rows of a table; quantities that stand beside the rows are one of their own."""
+    rows = {name: _flat(row) for name, row in block.items() if isinstance(row, dict)}
+    whole = {k: v for k, v in block.items() if isinstance(v, int | float)}
+    return rows | ({"all": whole} if whole else {})
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

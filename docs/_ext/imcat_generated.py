@@ -24,6 +24,7 @@ from bench_results import Result, number, read_results
 __all__ = ["GENERATORS", "setup"]
 
 ROOT = Path(__file__).resolve().parents[2]
+_WIDEST = 12  # columns of a table of results
 GENERATORS: dict[str, Callable[[], str]] = {}
 
 
@@ -205,10 +206,21 @@ def _benchmark(result: Result) -> str:
     parts = [
         f"{result.title}\n{'-' * len(result.title)}\n\n``benchmarks/{result.name}.py``: {_text(result.made_with)}.\n"
     ]
-    for rows in result.tables.values():
+    for title, rows in result.tables.items():
         quantities = list(dict.fromkeys(q for row in rows.values() for q in row))
+        if len(quantities) > _WIDEST:  # a page is narrow: quantities below each other
+            cells = [
+                [_text(q.replace("_", " ")), *(number(row.get(q, "")) for row in rows.values())]
+                for q in quantities
+            ]
+            parts.append(list_table([_text(title.replace("_", " ")), *map(_text, rows)], cells))
+            continue
         cells = [[_text(name), *(number(row.get(q, "")) for q in quantities)] for name, row in rows.items()]
-        parts.append(list_table(["", *(_text(q.replace("_", " ")) for q in quantities)], cells))
+        parts.append(
+            list_table(
+                [_text(title.replace("_", " ")), *(_text(q.replace("_", " ")) for q in quantities)], cells
+            )
+        )
     if result.verdicts:
         cells = [
             [_text(v["what"]), number(v["value"]), _text(v["target"]), "yes" if v["reached"] else "**no**"]

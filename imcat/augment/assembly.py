@@ -5,8 +5,10 @@ A tile depends on the seed of its set, its number, the settings and the generato
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +38,7 @@ from imcat.tile import Tile
 if TYPE_CHECKING:
     from imcat.augment.trained import TrainedLight, TrainedSky
 
-__all__ = ["Augmenter", "augmented_stream"]
+__all__ = ["Augmenter", "augmented_stream", "generators_key"]
 
 # Purposes of the random streams of a tile, beside those of `imcat.simulate.tiles`.
 _RARE, _LIGHT, _CANVAS = range(10, 13)
@@ -209,6 +211,19 @@ class Augmenter:
         )
         write_tile_truth(folder, observation, columns, seed, index, AUGMENTED_COLUMNS, (sky,))
         return len(columns["ra"])
+
+
+@cache
+def generators_key(survey: str, folder: str | None = None) -> str:
+    """Eight digits that tell the generators of a survey, those of a folder or imcat's own, from others.
+
+    Raises
+    ------
+    InputError
+        If weights are absent or damaged.
+    """
+    used = Augmenter.load(survey, AugmentSettings.of_survey(survey), folder).recorded()["weights"]
+    return hashlib.sha256(repr(sorted(used.items())).encode()).hexdigest()[:8]
 
 
 def augmented_stream(

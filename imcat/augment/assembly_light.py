@@ -22,7 +22,7 @@ _LITTLE = 1e-3  # mag
 def conditions_of(sources: Sources, flux: Float64, wavelengths: Float64, ranges: Ranges) -> Conditions:
     """What a generator is asked for, so that it makes the galaxies of a scene.
 
-    A morphology that it does not know is left open, but for mergers: their light is asked for by name or not at all.
+    A morphology or redshift that it does not know is left open, but for mergers: their light is asked for by name or not at all.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def conditions_of(sources: Sources, flux: Float64, wavelengths: Float64, ranges:
         axis_ratio=np.where(bulge, sources.bulge_axis_ratio, sources.disc_axis_ratio),
         position_angle=sources.position_angle,
         bulge_fraction=sources.bulge_fraction,
-        redshift=sources.redshift,
+        redshift=np.where(ranges.knows_redshift(sources.redshift), sources.redshift, np.nan),
         morphology=np.where(told, sources.morphology, -1).astype(np.int8),
     )
 

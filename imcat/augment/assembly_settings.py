@@ -22,6 +22,7 @@ _RATES = {
     "sdss": {"lenses": 300.0, "lookalikes": 300.0, "mergers": 300.0, "quasars": 300.0, "pairs": 600.0},
     "csst": {"lenses": 8000.0, "lookalikes": 8000.0, "mergers": 8000.0, "quasars": 8000.0, "pairs": 16000.0},
 }
+_MOST = 500_000.0  # of each kind of rare source on a square degree
 #: Surveys of which there is real sky to learn from.
 _REAL_SKY = ("sdss",)
 
@@ -71,6 +72,14 @@ class AugmentSettings:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"{name} is {value:g}; expected a number on a square degree, 0 or more")
+            if value > _MOST:
+                raise UsageError(
+                    f"{name} is {value:g} on a square degree; expected at most {_MOST:g}, one every five arcsec"
+                )
+        if self.magnitudes is not None and self.generated == 0:
+            raise UsageError(
+                "magnitudes narrow down what is generated, and generated is 0; expected one or the other"
+            )
         if self.magnitudes is not None and not self.magnitudes[0] < self.magnitudes[1]:
             low, high = self.magnitudes
             raise UsageError(f"magnitudes {low:g} to {high:g} are none; expected a range, bright to faint")

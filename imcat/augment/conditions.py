@@ -110,6 +110,8 @@ class Ranges:
         Å.
     morphologies : tuple of str
         Names in lower case; empty where it knew none.
+    redshift : (float, float) or ()
+        Empty where it knew none.
     """
 
     magnitude: tuple[float, float]
@@ -117,6 +119,7 @@ class Ranges:
     axis_ratio: tuple[float, float]
     wavelength: tuple[float, float]
     morphologies: tuple[str, ...] = ()
+    redshift: tuple[float, ...] = ()
 
     def check(self, asked: Conditions) -> None:
         """Refuse what lies outside.
@@ -138,6 +141,19 @@ class Ranges:
                     f"{name.replace('_', ' ')} {values[k]:.4g} was asked for",
                     expected=f"{low:.4g} to {high:.4g}, which the generator was trained on",
                 )
+        fine = (asked.bulge_fraction >= 0) & (asked.bulge_fraction <= 1)
+        if not fine.all():
+            raise InputError(
+                f"bulge fraction {asked.bulge_fraction[np.argmin(fine)]:.4g} was asked for", expected="0 to 1"
+            )
+        fine = self.knows_redshift(asked.redshift) | np.isnan(asked.redshift)
+        if not fine.all():
+            raise InputError(
+                f"redshift {asked.redshift[np.argmin(fine)]:.4g} was asked for",
+                expected="{:.4g} to {:.4g}, which the generator was trained on, or NaN".format(*self.redshift)
+                if self.redshift
+                else "NaN: the generator was trained without",
+            )
         names = {Morphology(m).name.lower() for m in np.unique(asked.morphology) if m >= 0}
         unknown = sorted(names - set(self.morphologies))
         if unknown:
@@ -146,6 +162,12 @@ class Ranges:
                 expected=f"one of {', '.join(self.morphologies) or 'none: it was trained without'}",
             )
 
+    def knows_redshift(self, redshift: Float64) -> NDArray[np.bool_]:
+        """Which redshifts the generator was trained on, bool ``[n]``."""
+        low, high = self.redshift or (np.inf, -np.inf)
+        with np.errstate(invalid="ignore"):
+            return np.asarray((redshift >= low) & (redshift <= high))
+
     def inside(self, asked: Conditions) -> NDArray[np.bool_]:
         """Which rows lie inside, bool ``[n]``; bands outside leave none."""
         out = np.ones(len(asked), bool)
@@ -153,6 +175,8 @@ class Ranges:
             low, high = getattr(self, name)
             values = getattr(asked, name)
             out &= (values >= low) & (values <= high)
+        out &= (asked.bulge_fraction >= 0) & (asked.bulge_fraction <= 1)
+        out &= self.knows_redshift(asked.redshift) | np.isnan(asked.redshift)
         waves = (asked.wavelength >= self.wavelength[0]) & (asked.wavelength <= self.wavelength[1])
         known = {int(Morphology[m.upper()]) for m in self.morphologies} | {-1}
         return out & np.isin(asked.morphology, sorted(known)) & bool(waves.all())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,7 @@ def load_light(name: str = "light_sdss", folder: str | None = None) -> TrainedLi
         If the weights are absent, damaged, of another version, or not those of their card.
     """
     data, card = read_weights(name, LIGHT_FORMAT, f"imcat augment train weights/recipes/{name}.toml", folder)
-    with _described(name, "galaxies"):
+    with _described(name, "galaxies", folder):
         generator = LightGenerator(LightSettings(**card["generator"]))
         generator.load_state_dict(_tensors(data))
         values = card["ranges"]
@@ -125,7 +126,7 @@ def load_light(name: str = "light_sdss", folder: str | None = None) -> TrainedLi
 def load_sky(name: str = "sky_sdss", folder: str | None = None) -> TrainedSky:
     """The generator of empty sky that comes with imcat, or one of a folder; raises as `load_light`."""
     data, card = read_weights(name, SKY_FORMAT, f"imcat augment train weights/recipes/{name}.toml", folder)
-    with _described(name, "sky"):
+    with _described(name, "sky", folder):
         generator = SkyGenerator(SkySettings(**card["generator"]))
         generator.load_state_dict(_tensors(data))
         bands = tuple(str(b) for b in card["bands"])
@@ -144,13 +145,13 @@ def _tensors(data: bytes) -> dict[str, torch.Tensor]:
 
 
 @contextmanager
-def _described(name: str, what: str) -> Iterator[None]:
+def _described(name: str, what: str, folder: str | None) -> Iterator[None]:
     """Turns what goes wrong with weights and cards into one line."""
     try:
         yield
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise InputError(
             f"the weights are not those of a generator of {what} ({str(error).splitlines()[0]})",
-            path=f"{name}.safetensors",
+            path=str(Path(folder or "") / f"{name}.safetensors"),
             expected="a file and a card that imcat augment train wrote",
         ) from None

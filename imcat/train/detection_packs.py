@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imcat.augment.assembly import generators_key
 from imcat.catalogue.files import atomic_path
 from imcat.detect.network_input import FEATURES
 from imcat.processes import follow_parent, single_threads
@@ -128,10 +129,12 @@ def sample_jobs(
     folder.mkdir(parents=True, exist_ok=True)
     jobs: list[SampleJob] = []
     generated = recipe.generated if augmented else 0.0
-    kind = ("" if varied else "-plain") + (f"-generated-{generated:g}" if generated else "")
     for pack in range(math.ceil(count / _PACK)):
         survey = recipe.surveys[pack % len(recipe.surveys)]
         number = min(_PACK, count - pack * _PACK)
+        kind = "" if varied else "-plain"
+        if generated:
+            kind += f"-generated-{generated:g}-{generators_key(survey, recipe.generators or None)}"
         jobs.append(
             (
                 folder / f"{survey}-{seed}-{recipe.side}-{pack:04d}{kind}.npz",

@@ -52,7 +52,7 @@ _UNUSABLE = int(
     | SourceFlag.NOT_MEASURED | SourceFlag.OUTSIDE | SourceFlag.MOVING
 )  # fmt: skip
 
-# The camera that simulated galaxies are seen with: sharper than what generated ones are drawn with, and nearly free of noise.
+# The camera that simulated galaxies are seen with: nearly free of noise. Generated ones may be drawn sharper, but show no finer detail.
 _SHARP_FWHM, _SHARP_PIXEL = 0.19, 0.074  # arcsec
 _SHARP_SNR = 150.0  # of a typical galaxy
 _SHARP_BRIGHT, _SHARP_FAINT = 18.0, 24.5  # r

@@ -163,4 +163,5 @@ def _ranges(stamps: ObservedStamps) -> Ranges:
     return Ranges(
         span(asked.magnitude), span(asked.radius), (span(asked.axis_ratio)[0], 1.0),
         (round(float(waves.min()) * 0.9), round(float(waves.max()) * 1.1)), tuple(kinds),
+        span(known) if len(known := asked.redshift[np.isfinite(asked.redshift)]) else (),
     )  # fmt: skip

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imcat.augment.assembly import Augmenter
+from imcat.augment.assembly import Augmenter, generators_key
 from imcat.augment.assembly_settings import AugmentSettings
 from imcat.catalogue.fields import AB_FLUX
 from imcat.catalogue.files import atomic_path
@@ -138,7 +138,9 @@ class SampleSettings:
         plain = {
             k: v for k, v in asdict(self).items() if k not in ("tiles", "start", "role", "spacing", "binning")
         }
-        if not self.generated:  # then the samples are those of settings that do not know it
+        if self.generated:  # by what they are, not by where they lie
+            plain["generators"] = generators_key(self.survey, self.generators or None)
+        else:  # then the samples are those of settings that do not know it
             plain = {k: v for k, v in plain.items() if k not in ("generated", "generators")}
         if self.role == "lenses":
             plain |= {"spacing": self.spacing, "binning": self.binning}

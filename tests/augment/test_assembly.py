@@ -398,6 +398,8 @@ class TestTiles:
     [
         ({"generated": 1.2}, "generated is 1.2; expected a share, 0 to 1"),
         ({"generated_sky": float("nan")}, "generated-sky is nan"),
+        ({"quasars": 1e6}, "quasars is 1e[+]06 on a square degree; expected at most 500000"),
+        ({"generated": 0.0, "magnitudes": (17.0, 20.0)}, "generated is 0"),
         ({"lenses": -1.0}, "lenses is -1; expected a number on a square degree"),
         ({"pairs": float("inf")}, "pairs is inf"),
         ({"magnitudes": (20.0, 17.0)}, "magnitudes 20 to 17 are none"),

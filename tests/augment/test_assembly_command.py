@@ -173,7 +173,7 @@ def test_absent_weights_are_refused(
     out = tmp_path / "out"
     assert main(tiles(out, tmp_path)) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert "light_sdss.safetensors: the weights cannot be read" in line
+    assert "there is no light_sdss.safetensors" in line
     assert not out.exists()
     # What a folder does not hold beside others is imcat's own.
     with pytest.raises(InputError, match="of_nobody"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imcat.augment.assembly import generators_key
 from imcat.errors import ConfigError
 from imcat.simulate.scene import Models
 from imcat.stamps import StampSettings
@@ -36,7 +37,10 @@ def test_only_training_samples_of_a_recipe_are_augmented(tmp_path: Path, weights
     judged, trained = (view_jobs(recipe, tmp_path, 2, 1, 1, augmented=a)[0] for a in (False, True))
     assert (judged.generated, trained.generated) == (0.0, 1.0)
     names = [sample_jobs(recipe, tmp_path, 2, 1, augmented=a)[0][0].name for a in (False, True)]
-    assert names == ["sdss-1-64-0000.npz", "sdss-1-64-0000-generated-1.npz"]
+    key = generators_key("sdss", str(weights))
+    assert names == ["sdss-1-64-0000.npz", f"sdss-1-64-0000-generated-1-{key}.npz"]
+    # Other generators, other samples.
+    assert key != generators_key("sdss")
     paths = simulate_samples(recipe, tmp_path, 1, 2, 1, augmented=True)
     assert len(load_views(paths, recipe)) == 2
     with pytest.raises(ConfigError, match="generated is 2; expected a share of the samples"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -131,12 +133,14 @@ class TestConditions:
             ({"flux": np.array([[1e9]])}, "magnitude 8.9"),
             ({"wavelength": np.array([20000.0])}, "wavelength 2e.04"),
             ({"morphology": np.array([int(Morphology.MERGER)], np.int8)}, "morphology merger.*one of spiral"),
+            ({"bulge_fraction": np.array([1.1])}, "bulge fraction 1.1 was asked for; expected 0 to 1"),
+            ({"redshift": np.array([50.0])}, "redshift 50 was asked for; expected 0.1 to 2.5"),
         ],
     )
     def test_what_lies_outside_of_the_training_is_refused(
         self, changes: dict[str, np.ndarray], message: str
     ) -> None:
-        ranges = Ranges((15.0, 20.0), (0.2, 4.0), (0.1, 1.0), (3000.0, 11000.0), ("spiral",))
+        ranges = Ranges((15.0, 20.0), (0.2, 4.0), (0.1, 1.0), (3000.0, 11000.0), ("spiral",), (0.1, 2.5))
         fine: dict[str, np.ndarray] = {
             "flux": np.array([[3631e9 * 10 ** (-0.4 * 18)]]), "wavelength": np.array([6200.0]), "radius": np.array([1.0]),
             "axis_ratio": np.array([0.5]), "position_angle": np.array([10.0]), "bulge_fraction": np.array([0.5]),
@@ -148,3 +152,9 @@ class TestConditions:
         with pytest.raises(InputError, match=message):
             ranges.check(asked)
         assert not ranges.inside(asked).any()
+        known = Conditions(**(fine | {"redshift": np.array([0.3])}))
+        ranges.check(known)
+        with pytest.raises(
+            InputError, match=r"redshift 0\.3 was asked for; expected NaN: the generator was trained without"
+        ):
+            replace(ranges, redshift=()).check(known)
