@@ -85,6 +85,7 @@ def write_cards(found: dict[str, Any]) -> None:
                         "closest_over_real",
                         "flux",
                     )
+                    if k in row
                 }
                 pages[name] = ratios | others
     if "sky" in found:

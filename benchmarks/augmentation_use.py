@@ -28,7 +28,8 @@ from imcat.evaluate.truth import read_truth
 from imcat.pipeline import process_tile
 from imcat.simulate.sources import Morphology
 from imcat.stamps import Stamps, StampSettings, band_conditions, compress
-from imcat.surveys import Tile, find_tiles, read_tile
+from imcat.surveys import find_tiles, read_tile
+from imcat.tile import Tile
 from imcat.train.light_data import sharp_stamps
 from imcat.train.light_training import generated
 from imcat.train.source_samples import SampleSettings, build_samples, read_sample, stamps_of

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from classification_tables import calibration_error, features, nmad, paired, tuned_trees
+from classification_tables import calibration_error, error_by_group, features, nmad, paired, tuned_trees
 from common import data_dir, verdict
 from numpy.typing import NDArray
 from scipy.special import softmax
@@ -228,6 +228,8 @@ def calibration(trained: TrainedClassifier, own: LabelledSet, survey: str) -> di
     threshold = trained.calibration.thresholds(modes_of(own, 0), own.magnitude)
     inside = share[np.arange(len(own)), truth] >= threshold
     mag = own.magnitude
+    # Seeing and depth are a tile's, and its sources share them: the width of the PSF tells tiles apart.
+    _, tile = np.unique(own.photometry.extra[:, GLOBALS.index("log_psf")], return_inverse=True)
     edges = (14.0, 18.0, 20.0, 21.5, 22.5, 24.0) if survey == "sdss" else (17.0, 21.0, 23.0, 24.5, 26.0)
     found: dict[str, Any] = {
         "sources": len(own),
@@ -240,6 +242,7 @@ def calibration(trained: TrainedClassifier, own: LabelledSet, survey: str) -> di
         found["bins"].append(
             {
                 "from": a, "to": b, "n": int(rows.sum()), "coverage": float(inside[rows].mean()),
+                "coverage_error": error_by_group(inside[rows], tile[rows]),
                 "mean_size": float(size.mean()),
                 "accuracy": float((share[rows].argmax(1) == truth[rows]).mean()),
                 "calibration_error": calibration_error(share[rows], truth[rows]),
@@ -247,7 +250,7 @@ def calibration(trained: TrainedClassifier, own: LabelledSet, survey: str) -> di
         )  # fmt: skip
         v = found["bins"][-1]
         print(
-            f"   {survey} {a:g} to {b:g}: {v['n']:6d} sources  sets hold {v['coverage']:.4f}, "
+            f"   {survey} {a:g} to {b:g}: {v['n']:6d} sources  sets hold {v['coverage']:.4f} ± {v['coverage_error']:.4f}, "
             f"{v['mean_size']:.2f} classes each  calibration error {v['calibration_error']:.4f}"
         )
     top, right = share.max(1), share.argmax(1) == truth

@@ -155,6 +155,14 @@ def calibration_error(shares: Array, truth: Array, bins: int = 15) -> float:
     return float(gap[count > 0].sum() / len(top))
 
 
+def error_by_group(values: Array, group: Array) -> float:
+    """Standard error of a mean whose values come in groups that share their conditions (ratio estimator of clusters)."""
+    _, group = np.unique(group, return_inverse=True)
+    k = int(group.max()) + 1
+    apart = np.bincount(group, values - values.mean(), k)
+    return float(np.sqrt(k / max(k - 1, 1) * (apart**2).sum()) / len(values))
+
+
 def redshift_table(trained: TrainedClassifier, name: str) -> dict[str, Any]:
     """Redshifts of a table's test rows."""
     table = read_table(name, data_dir())

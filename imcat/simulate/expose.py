@@ -74,10 +74,8 @@ def expose(
     if blank is None:
         _add_residual(image, model, faint, seeds[_RESIDUAL])
     else:
-        # Sources that nobody detects were in the real sky too, and its subtraction took their mean. What it left is
-        # wider than the patches that such a sky is known from.
+        # Sources that nobody detects were in the real sky too, and its subtraction took their mean.
         image -= np.float32(faint[0])
-        _add_gradients(image, model, faint, np.random.default_rng(seeds[_RESIDUAL]))
     if model.interpolates:
         filled = (mask & int(PixelFlag.COSMIC_RAY)) != 0
         filled[:, list(model.bad_columns)] = True
@@ -231,15 +229,7 @@ def _add_residual(
             image[:, part] += (unit * rms * level[:, half : half + 1]).astype(np.float32)
     if model.column_rms:
         image += (unit * model.column_rms * rng.standard_normal((1, columns))).astype(np.float32)
-    _add_gradients(image, model, faint, rng)
-
-
-def _add_gradients(
-    image: Float32, model: ExposureModel, faint: tuple[float, float], rng: np.random.Generator
-) -> None:
-    """Large-scale structure, less what the light of faint sources makes of it."""
-    rows, columns = model.shape
-    left = (model.residual_rms * _unit(model)) ** 2 - faint[1] ** 2
+    left = (model.residual_rms * unit) ** 2 - faint[1] ** 2
     if left <= 0:
         return
     from scipy.ndimage import map_coordinates
