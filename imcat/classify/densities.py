@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,21 +55,25 @@ class Densities:
         part = ndtr((u - self.mean) / self.width)
         return np.asarray((self.weight * part).sum(axis=1))
 
+    @cached_property
+    def _table(self) -> NDArray[np.float32]:
+        """Cumulative distributions at the coarse nodes, ``[n, nodes]``: one for all quantiles."""
+        nodes = np.linspace(0.0, float(_HIGHEST), _COARSE)
+        out = np.zeros((len(self), _COARSE), np.float32)
+        for rows in np.array_split(np.arange(len(self)), max(1, len(self) // 4096)):
+            for k in range(self.weight.shape[1]):
+                w, m, s = (a[rows, k][:, None] for a in (self.weight, self.mean, self.width))
+                out[rows] += w * ndtr((nodes - m) / s)
+        return out
+
     def quantile(self, level: float | Float64) -> Float64:
         """Redshifts below which the probability is `level`, ``[n]``."""
         wanted = np.broadcast_to(np.asarray(level, float), len(self))
         base = self._below(np.zeros((len(self), 1)))
         aim = base + wanted * (1 - base)
         # A coarse table first: the bracket is then halved only a few times.
+        above = np.clip((self._table < aim[:, None]).sum(axis=1), 1, _COARSE - 1)
         nodes = np.linspace(0.0, float(_HIGHEST), _COARSE)
-        above = np.zeros(len(self), np.intp)
-        for rows in np.array_split(np.arange(len(self)), max(1, len(self) // 4096)):
-            table = np.zeros((len(rows), _COARSE))
-            for k in range(self.weight.shape[1]):
-                w, m, s = (a[rows, k][:, None] for a in (self.weight, self.mean, self.width))
-                table += w * ndtr((nodes - m) / s)
-            above[rows] = (table < aim[rows, None]).sum(axis=1)
-        above = np.clip(above, 1, _COARSE - 1)
         low, high = nodes[above - 1], nodes[above]
         for _ in range(_HALVINGS):
             middle = 0.5 * (low + high)
