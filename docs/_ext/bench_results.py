@@ -10,6 +10,7 @@ from typing import Any
 
 __all__ = ["Result", "number", "read_results"]
 
+_NAMING = ("by", "name", "from", "to")  # what a bin is called by
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -45,6 +46,8 @@ def read_results(root: Path = ROOT) -> list[Result]:
         history = json.loads(path.read_text(encoding="utf-8"))
         entry = ([e for e in history if not e.get("quick")] or history)[-1]
         tables = {key: _rows(value) for key, value in entry.items() if _is_table(value)}
+        for key, value in entry.items():
+            tables |= _bins(key, value)
         title = _title(root / "benchmarks" / f"{path.stem}.py")
         results.append(Result(path.stem, title, _made_with(entry), tables, entry.get("verdicts", [])))
     return results
@@ -61,6 +64,26 @@ def _is_table(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     return any(isinstance(row, dict) for key, row in value.items() if key != "verdicts")
+
+
+def _bins(title: str, block: Any) -> dict[str, dict[str, dict[str, Any]]]:
+    """Lists of bins, however deep, as tables of their own."""
+    if not isinstance(block, dict):
+        return {}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    bins = block.get("bins")
+    if isinstance(bins, list) and bins and all(isinstance(row, dict) for row in bins):
+        found[f"{title} by bin"] = {
+            _name(row): {k: v for k, v in _flat(row).items() if k not in _NAMING} for row in bins
+        }
+    for key, value in block.items():
+        found |= _bins(f"{title} {key}", value)
+    return found
+
+
+def _name(row: dict[str, Any]) -> str:
+    ends = f"{row['from']:g} to {row['to']:g}" if "from" in row else ""
+    return " ".join(str(v) for v in (row.get("by", ""), row.get("name", ""), ends) if v)
 
 
 def _rows(block: dict[str, Any]) -> dict[str, dict[str, Any]]:

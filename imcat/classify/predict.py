@@ -112,6 +112,9 @@ def answer(
     if vision is not None:
         vectors = torch.from_numpy(vision)
         seen = (vectors != 0).any(1).float()
+        given.spectroscopic[seen > 0] = (
+            0.0  # no source with a stamp was one of a spectroscopic survey in training
+        )
     parts = []
     with torch.inference_mode():
         for rows in _batches(n):
