@@ -21,6 +21,7 @@ from classification_tables import calibration_error, error_by_group, features, n
 from common import data_dir, verdict
 from numpy.typing import NDArray
 from scipy.special import softmax
+from scipy.stats import kstest
 
 from imcat.classify.calibration import COVERAGE, sharp_modes
 from imcat.classify.densities import Densities
@@ -265,9 +266,13 @@ def calibration(trained: TrainedClassifier, own: LabelledSet, survey: str) -> di
         stated = density.cumulative(own.labels.redshift.numpy()[sure].astype(float))
         pit = trained.calibration.true_level(stated, k, modes_of(own, 0)[sure], mag[sure])
         kind_name = kind.name.lower()
-        found[f"z_{kind_name}_coverage"] = float(((pit > 0.05) & (pit < 0.95)).mean())
+        held, known = (pit > 0.05) & (pit < 0.95), int(sure.sum())
+        found[f"z_{kind_name}_coverage"] = float(held.mean())
+        found[f"z_{kind_name}_coverage_error"] = error_by_group(held, tile[sure])
+        found[f"z_{kind_name}_pit_ks"] = float(kstest(pit, "uniform").statistic)
         print(
-            f"   {survey} redshift intervals of {kind_name}: 90 % hold {found[f'z_{kind_name}_coverage']:.4f} of {int(sure.sum())}"
+            f"   {survey} redshift intervals of {kind_name}: 90 % hold {held.mean():.4f} ± {found[f'z_{kind_name}_coverage_error']:.4f} "
+            f"of {known}, PIT KS {found[f'z_{kind_name}_pit_ks']:.4f}"
         )
     reached = abs(found["calibration_error"]) <= 0.01
     worst = max(abs(v["coverage"] - COVERAGE) for v in found["bins"])

@@ -183,6 +183,7 @@ def redshift_table(trained: TrainedClassifier, name: str) -> dict[str, Any]:
     ours, theirs = (point - z[test]) / (1 + z[test]), (other - z[test]) / (1 + z[test])
     found: dict[str, Any] = {
         "test": len(test), "coverage": float(((pit > 0.05) & (pit < 0.95)).mean()),
+        "coverage_error": float(np.sqrt(COVERAGE * (1 - COVERAGE) / len(test))),
         "pit_ks": float(kstest(pit, "uniform").statistic), "pit_p": float(kstest(pit, "uniform").pvalue),
         "pit": [int(c) for c in np.histogram(pit, 20, (0, 1))[0]],
         "z": [float(v) for v in z[test][:3000]], "z_phot": [round(float(v), 4) for v in point[:3000]],
@@ -216,10 +217,12 @@ def redshift_table(trained: TrainedClassifier, name: str) -> dict[str, Any]:
     return found
 
 
-def _coverage(name: str, found: dict[str, Any]) -> dict[str, Any]:
-    """Whether sets hold what they state, within one per cent or, of few rows, two standard errors."""
+def _coverage(name: str, found: dict[str, Any], what: str = "sets") -> dict[str, Any]:
+    """Whether sets or intervals hold what they state, within one per cent or, of few rows, two standard errors."""
     away, allowed = abs(found["coverage"] - COVERAGE), max(0.01, 2 * found["coverage_error"])
-    return verdict(f"{name}: coverage of sets", found["coverage"], f"0.90 +- {allowed:.3f}", away <= allowed)
+    return verdict(
+        f"{name}: coverage of {what}", found["coverage"], f"0.90 +- {allowed:.3f}", away <= allowed
+    )
 
 
 def real_tables(trained: TrainedClassifier) -> dict[str, Any]:
@@ -248,6 +251,7 @@ def real_tables(trained: TrainedClassifier) -> dict[str, Any]:
         ),
         verdict("quasars: PIT KS", out["quasars"]["pit_ks"], "<= 0.02", out["quasars"]["pit_ks"] <= 0.02),
         *(_coverage(n, out[n]) for n in CLASSES),
+        *(_coverage(n, out[n], "90 % redshift intervals") for n in REDSHIFTS),
         *(verdict(f"{n}: PIT p", out[n]["pit_p"], "> 0.01", out[n]["pit_p"] > 0.01) for n in ("boss", "main", "ugriz")),
     ]  # fmt: skip
     return out

@@ -144,7 +144,7 @@ def test_impossible_sources_are_refused(library):
 
 
 def test_a_spoilt_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"there is no spectra\.safetensors"):
         read_spectra(tmp_path)
     (tmp_path / "spectra.safetensors").write_bytes(b"spoilt")
     (tmp_path / "spectra.toml").write_text('format = 1\nsha256 = "0"\n', encoding="utf-8")
