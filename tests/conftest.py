@@ -44,6 +44,22 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def alive() -> Callable[[int], bool]:
+    """A function that tells whether the process of a number still runs."""
+    return _alive
+
+
+def _alive(pid: int) -> bool:
+    # It may end, and its entry go, at any moment: before the file is opened, or between opening and reading.
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    # One that has ended and that nobody has asked for yet is a zombie.
+    return stat.rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.fixture(scope="session")
 def write_tile() -> Callable[..., Path]:
     """A function that writes a small generic tile: images of stars, and the TOML file that names them.
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,17 +34,8 @@ def tell(k):
 """
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    # One that has ended and that nobody has asked for yet is a zombie.
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-
-
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_workers_of_a_killed_parent_end(tmp_path: Path, method: str) -> None:
+def test_workers_of_a_killed_parent_end(tmp_path: Path, method: str, alive: Callable[[int], bool]) -> None:
     (tmp_path / "parent.py").write_text(_PARENT)
     (tmp_path / "pids.py").write_text(_JOB)
     parent = subprocess.Popen([sys.executable, "parent.py", method], cwd=tmp_path)
@@ -54,9 +46,9 @@ def test_workers_of_a_killed_parent_end(tmp_path: Path, method: str) -> None:
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     until = time.monotonic() + 20
-    while any(map(_alive, pids)) and time.monotonic() < until:
+    while any(map(alive, pids)) and time.monotonic() < until:
         time.sleep(0.05)
-    assert not any(map(_alive, pids))
+    assert not any(map(alive, pids))
 
 
 def test_the_environment_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -32,13 +32,6 @@ def pool(jobs: ModuleType) -> Iterator[LocalPool]:
     pool = LocalPool(2)
     yield pool
     pool.shutdown(cancel_futures=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
 
 
 def _wait_until(condition: object, seconds: float = 10) -> bool:
@@ -111,7 +104,7 @@ def test_a_worker_killed_while_idle_is_replaced(pool: LocalPool, jobs: ModuleTyp
     assert pool.submit(jobs.process_id).result() != victim
 
 
-def test_shutdown_with_cancel_does_not_wait(jobs: ModuleType) -> None:
+def test_shutdown_with_cancel_does_not_wait(jobs: ModuleType, alive: Callable[[int], bool]) -> None:
     pool = LocalPool(1)
     futures = [pool.submit(jobs.process_id, 60) for _ in range(3)]
     assert _wait_until(lambda: pool.processes)
@@ -120,10 +113,10 @@ def test_shutdown_with_cancel_does_not_wait(jobs: ModuleType) -> None:
     pool.shutdown(cancel_futures=True)
     assert time.monotonic() - begin < 5
     assert _wait_until(lambda: all(future.done() for future in futures))
-    assert not _alive(pid)
+    assert _wait_until(lambda: not alive(pid))
 
 
-def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path, alive: Callable[[int], bool]) -> None:
     code = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"
         "import fake_jobs\n"
@@ -146,7 +139,7 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         assert len(pids) == 2
         parent.kill()
         parent.wait()
-    assert _wait_until(lambda: not any(_alive(pid) for pid in pids))
+    assert _wait_until(lambda: not any(map(alive, pids)))
 
 
 def test_a_pool_of_nobody_is_refused() -> None:

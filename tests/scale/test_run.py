@@ -420,9 +420,10 @@ def test_a_worker_that_is_killed_costs_no_tile(inputs: Path, undisturbed: Path, 
     out = tmp_path / "out"
     command = _command(inputs, "-o", out, "--no-report", "--images", "rms", "--workers", 2)
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as main:
-        for _ in _until(lambda: bool(_workers_of(main.pid))):
-            pass
-        os.kill(_workers_of(main.pid)[0], signal.SIGKILL)
+        while not (workers := _workers_of(main.pid)):
+            assert main.poll() is None
+            time.sleep(0.01)
+        os.kill(workers[0], signal.SIGKILL)
         _, errors = main.communicate(timeout=60)
     assert main.returncode == 0, errors
     _assert_same(out, undisturbed)
@@ -436,12 +437,12 @@ def _workers_of(pid: int) -> list[int]:
 def _children(pid: int) -> list[int]:
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return []
 
 
 def test_an_interrupt_ends_the_workers_and_can_be_resumed(
-    inputs: Path, undisturbed: Path, tmp_path: Path
+    inputs: Path, undisturbed: Path, tmp_path: Path, alive: Callable[[int], bool]
 ) -> None:
     out = tmp_path / "out"
     command = _command(inputs, "-o", out, "--no-report", "--images", "rms", "--workers", 2)
@@ -458,7 +459,7 @@ def test_an_interrupt_ends_the_workers_and_can_be_resumed(
         assert printed == ""
         assert errors.splitlines()[-1].startswith("error: interrupted")
         assert "Traceback" not in errors
-    for _ in _until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 10):
+    for _ in _until(lambda: not any(map(alive, workers)), 10):
         pass
     run([inputs], out, report=False, images=["rms"], resume=True)
     _assert_same(out, undisturbed)

@@ -89,11 +89,11 @@ def test_more_stars_towards_the_plane_and_redder_faint_ones(population: Populati
 
 def test_a_draw_is_fast(population: Population) -> None:
     population.draw(np.random.default_rng(1), 0.01, 25.5, -50.0)
-    begin = time.perf_counter()
+    begin = time.process_time()
     drawn = population.draw(np.random.default_rng(1), 0.15, 25.5, -50.0)
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     assert len(drawn) > 15000
-    assert seconds < 1.0  # 0.1 s alone; the machine may be busy
+    assert seconds < 1.0  # of one core; 0.1 s alone
 
 
 @pytest.mark.parametrize(
