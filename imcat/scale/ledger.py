@@ -15,7 +15,7 @@ import math
 import platform
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -136,8 +136,10 @@ class Ledger:
             return
         self._refuse_other_run(old)
         for name, entry in old["tiles"].items():
-            if entry["status"] == "ok" and self._is_whole(name, entry):
-                pending = self._content["tiles"][name]
+            pending = self._content["tiles"].get(name)
+            if pending is None or entry["status"] != "ok":
+                continue
+            if entry["inputs"].keys() >= pending["inputs"].keys() and self._is_whole(name, entry):
                 # Times of the files are those of now: they only save a checksum.
                 inputs = {
                     path: {**known, "time": pending["inputs"].get(path, known)["time"]}
@@ -234,12 +236,20 @@ class Ledger:
         if old["images"] != new["images"]:
             was, now = (", ".join(kinds) or "none" for kinds in (old["images"], new["images"]))
             raise OutputError(f"{root}: holds a run with other images ({was}; now {now}); {hint}")
-        if old["tiles"].keys() != new["tiles"].keys():
-            odd = sorted(old["tiles"].keys() ^ new["tiles"].keys())
-            where = "only now" if odd[0] in new["tiles"] else "only then"
+        mended = _mended(old["tiles"], new["tiles"])
+        gone = {name for name, entry in old["tiles"].items() if entry["status"] != "failed"} - new[
+            "tiles"
+        ].keys()
+        came = {
+            name
+            for name in new["tiles"].keys() - old["tiles"].keys()
+            if not mended & new["tiles"][name]["inputs"].keys()
+        }
+        if odd := sorted(gone | came):
+            where = "only now" if odd[0] in came else "only then"
             raise OutputError(f"{root}: holds a run of other inputs (tile {odd[0]} {where}); {hint}")
-        for name, entry in old["tiles"].items():
-            if changed := _changed_input(entry, new["tiles"][name]):
+        for name in old["tiles"].keys() & new["tiles"].keys():
+            if changed := _changed_input(old["tiles"][name], new["tiles"][name], mended):
                 raise OutputError(f"{root}: holds a run of other inputs (tile {name}: {changed}); {hint}")
 
 
@@ -261,16 +271,27 @@ def _stat(path: str) -> dict[str, Any]:
     return {"bytes": status.st_size, "time": status.st_mtime_ns}
 
 
-def _changed_input(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+def _mended(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
+    """Files of failed tiles that are no longer there: now that they can be read, they belong to tiles of other names."""
+    return {
+        path
+        for name in old.keys() - new.keys()
+        if old[name]["status"] == "failed"
+        for path in old[name]["inputs"]
+    }
+
+
+def _changed_input(old: Mapping[str, Any], new: Mapping[str, Any], mended: Collection[str] = ()) -> str:
     """What tells the inputs of a tile from those of the earlier run; empty if nothing does.
 
     A tile that failed may come with repaired files: nothing was made of the
-    old ones. A file of the same size and time is taken to be the same; any
-    other is read and its checksum compared.
+    old ones; and one that gets a repaired file besides is made again. A file
+    of the same size and time is taken to be the same; any other is read and
+    its checksum compared.
     """
     if old["status"] == "failed":
         return ""
-    missing = new["inputs"].keys() - old["inputs"].keys()
+    missing = new["inputs"].keys() - old["inputs"].keys() - set(mended)
     if missing:
         return f"{min(missing)} only now"
     for path, before in old["inputs"].items():

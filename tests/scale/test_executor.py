@@ -34,7 +34,7 @@ def pool(jobs: ModuleType) -> Iterator[LocalPool]:
     pool.shutdown(cancel_futures=True)
 
 
-def _wait_until(condition: object, seconds: float = 10) -> bool:
+def _wait_until(condition: object, seconds: float = 120) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():  # type: ignore[operator]

@@ -219,6 +219,33 @@ def test_further_files_of_a_tile_are_refused(
         _resumed(folder, sources)
 
 
+def test_repaired_files_may_belong_to_tiles_of_other_names(
+    folder: OutputFolder, sources: list[TileSource], tmp_path: Path
+) -> None:
+    """A frame that could not be read failed under its own name, since nothing told which tile it is of."""
+    lost = [tmp_path / "in" / f"{name}.fits" for name in ("lost", "other")]
+    for path in lost:
+        path.write_text("cut short")
+    failing = [TileSource(path.name, "generic", 9, (str(path),)) for path in lost]
+    ledger = Ledger(folder, [*sources, *failing], Config())
+    for source in sources:
+        ledger.record(_finish(folder, source))
+    for source in failing:
+        ledger.record(TileOutcome(source.name, False, reason="cannot be read"))
+    # One turns out to be a tile, the other one more exposure of tile a.
+    grown = TileSource("a", "generic", 0, (*sources[0].files, str(lost[1])))
+    whole = TileSource("d", "generic", 4, (str(lost[0]),))
+    again = _resumed(folder, [grown, *sources[1:], whole])
+    assert [again.finished(name) for name in "abcd"] == [False, True, True, False]
+    # What finished may not go, and what comes must be of a repaired file.
+    with pytest.raises(OutputError, match=r"other inputs \(tile b only then\)"):
+        _resumed(folder, [grown, sources[2], whole])
+    stranger = tmp_path / "in" / "stranger.fits"
+    stranger.write_text("pixels")
+    with pytest.raises(OutputError, match=r"other inputs \(tile e only now\)"):
+        _resumed(folder, [*sources, whole, TileSource("e", "generic", 5, (str(stranger),))])
+
+
 def test_a_tile_that_failed_may_come_with_a_repaired_file(
     folder: OutputFolder, sources: list[TileSource]
 ) -> None:
