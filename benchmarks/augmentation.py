@@ -13,10 +13,11 @@ from typing import Any
 
 from augmentation_detector import detector
 from augmentation_quality import galaxies, skies
+from augmentation_spirals import spirals
 from augmentation_use import LABELS, SEEDS, classes, morphology, verdicts
 from common import Kept, arguments, newest, print_header, save, scratch, write_metrics
 
-PARTS = ("galaxies", "sky", "morphology", "classes", "detector")
+PARTS = ("galaxies", "sky", "morphology", "spirals", "classes", "detector")
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,7 @@ def main() -> None:
             "galaxies": lambda: galaxies(folder, quick=quick),
             "sky": lambda: skies(folder, quick=quick),
             "morphology": lambda: morphology(seeds, labels, 300 if quick else 2000),
+            "spirals": lambda: spirals(seeds, labels),
             "classes": lambda: classes(folder, seeds, labels, os.cpu_count() or 1),
             "detector": lambda: detector(
                 place,

@@ -1,7 +1,6 @@
 """Do generated images help the detector: short trainings with and without.
 
-Arms, at equal steps: (a) analytic images alone, (b) with classical augmentation, (c) with half of the images augmented. Of (a)
-there are fewer seeds (`PLAIN_SEEDS`).
+Arms, at equal steps: (a) analytic images alone, (b) with classical augmentation, (c) with half of the images augmented.
 Judged on the independent tile, on rare sources in analytic tiles, and on real fields that no generator learned from; one of
 these, 001992-1-0087, chose which step of the generators was kept.
 """
@@ -43,7 +42,6 @@ _NEGATIVES = 0.05  # detections in the negatives over those in the fields
 _OFTEN = 20  # rare sources in the tiles that they are judged on, times those of augmented tiles
 _RARE_LIMIT = 22.5  # r magnitude
 _LEAST, _HIGHEST = -4.0, 400.0  # logits of a candidate
-PLAIN_SEEDS = 2  # of analytic images alone, which only show where the others come from
 _SETTINGS = SimulateSettings(depth_below_limit=2.0)
 
 
@@ -92,7 +90,7 @@ def detector(folder: Path, kept: Kept, seeds: int, steps: int, number: int, *, q
     shared: dict[int, list[View]] = {}
     # The arms that are compared come first.
     jobs = [(seed, arm) for seed in range(seeds) for arm in ARMS[1:]]
-    jobs += [(seed, ARMS[0]) for seed in range(min(seeds, PLAIN_SEEDS))]
+    jobs += [(seed, ARMS[0]) for seed in range(seeds)]
     for seed, arm in jobs:
 
         def told(seed: int = seed, arm: str = arm) -> dict[str, float]:

@@ -124,7 +124,7 @@ def sky_figure(folder: Path, result: dict[str, Any]) -> None:
 def use_figure(result: dict[str, Any]) -> None:
     """Gains of generated images over classical augmentation, with their 95 % intervals."""
     names, means, halves = [], [], []
-    for part in ("morphology", "classes"):
+    for part in ("morphology", "spirals", "classes"):
         for number, row in result.get(part, {}).items():
             if not isinstance(row, dict):
                 continue
@@ -171,7 +171,7 @@ def draw(folder: Path, result: dict[str, Any]) -> None:
     stamps_figure(folder)
     if "sky" in result:
         sky_figure(folder, result)
-    if {"morphology", "classes", "detector"} & set(result):
+    if {"morphology", "spirals", "classes", "detector"} & set(result):
         use_figure(result)
 
 

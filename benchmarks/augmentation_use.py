@@ -347,6 +347,7 @@ def verdicts(found: dict[str, Any]) -> list[dict[str, Any]]:
     out = []
     for part, numbers, names in (
         ("morphology", LABELS, ("rare_recall", "macro_f1")),
+        ("spirals", LABELS, ("accuracy",)),
         ("classes", LABELS, ("real_accuracy", "independent_accuracy")),
     ):
         for number in numbers:

@@ -43,6 +43,7 @@ PARTS = (
 )
 _DIGITS = 12  # of the checksum of the weights
 _TEST = {"sdss": 908, "csst": 909}
+_TILES = {"sdss": 48, "csst": 15}
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +68,7 @@ def main() -> None:
             return of_training(trained, samples, survey, few)
 
         def test(survey: str) -> Any:
-            return like_training(samples, survey, few or {"sdss": 24, "csst": 8}[survey], _TEST[survey])
+            return like_training(samples, survey, few or _TILES[survey], _TEST[survey])
 
         measure = {
             "tables": lambda: real_tables(trained),
@@ -78,9 +79,7 @@ def main() -> None:
                 "csst": calibration(trained, test("csst"), "csst"),
                 "rotations": rotations(trained, test("sdss")),
             },
-            "magnitudes": lambda: magnitudes(
-                trained, like_training(samples, "sdss", few or 3, _TEST["sdss"])
-            ),
+            "magnitudes": lambda: magnitudes(trained, test("sdss"), test("csst")),
             "csst": lambda: csst_redshifts(trained, test("csst"), training("csst")),
             "independent": lambda: independent(folder),
             "labels": lambda: few_labels(

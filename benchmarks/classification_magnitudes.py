@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,20 +12,24 @@ from classification_tables import calibration_error
 from common import verdict
 from scipy.special import softmax
 
-from imcat.classify.calibration import COVERAGE, MODES, bare_modes
+from imcat.classify.calibration import COVERAGE, MODES, bare_modes, sharp_modes
 from imcat.classify.densities import Densities
-from imcat.classify.photometry import Photometry, table_photometry
+from imcat.classify.photometry import GLOBALS, Photometry, table_photometry
 from imcat.classify.predict import answer, given_parts
 from imcat.classify.trained import TrainedClassifier
 from imcat.simulate.sources import Kind
 from imcat.train.classification_data import LabelledSet
 
-_EDGES = (14.0, 18.0, 20.0, 21.5, 22.5, 24.0)
+_EDGES = {"sdss": (14.0, 18.0, 20.0, 21.5, 22.5, 24.0), "csst": (17.0, 21.0, 23.0, 24.5, 26.0)}
 _INTERVAL = (0.16, 0.84)
 
 
-def magnitudes(trained: TrainedClassifier, own: LabelledSet) -> dict[str, Any]:
+def magnitudes(trained: TrainedClassifier, sdss: LabelledSet, csst: LabelledSet) -> dict[str, Any]:
     """Sets, probabilities and redshifts of galaxies from photometry alone: all that a catalogue has, and less and less."""
+    return {"sdss": _tables(trained, sdss, "sdss"), "csst": _tables(trained, csst, "csst")}
+
+
+def _tables(trained: TrainedClassifier, own: LabelledSet, survey: str) -> dict[str, Any]:
     p = own.photometry
     given = {
         "all of a catalogue": p,
@@ -32,13 +37,13 @@ def magnitudes(trained: TrainedClassifier, own: LabelledSet) -> dict[str, Any]:
         "magnitudes, errors": table_photometry(p.wavelength, p.total, p.total_err),
         "magnitudes": table_photometry(p.wavelength, p.total),
     }
-    found: dict[str, Any] = {"sources": len(own), "edges": _EDGES}
+    found: dict[str, Any] = {"sources": len(own), "edges": _EDGES[survey]}
     for name, photometry in given.items():
-        found[name] = _judged(trained, own, photometry)
+        found[name] = _judged(trained, own, photometry, _EDGES[survey])
         v = found[name]
         bins = " ".join(f"{c:.3f}" for c in v["bins"])
         print(
-            f"   {name:32} sets hold {v['coverage']:.4f} ({bins})  calibration error {v['calibration_error']:.4f}  "
+            f"   {survey} {name:32} sets hold {v['coverage']:.4f} ({bins})  calibration error {v['calibration_error']:.4f}  "
             f"68 % redshift intervals of galaxies hold {v['redshifts']:.4f}  accuracy {v['accuracy']:.4f}",
             flush=True,
         )
@@ -46,21 +51,24 @@ def magnitudes(trained: TrainedClassifier, own: LabelledSet) -> dict[str, Any]:
     worst = max(abs(v["coverage"] - COVERAGE) for v in plain)
     error = max(v["calibration_error"] for v in plain)
     found["verdicts"] = [
-        verdict("tables of magnitudes: coverage of sets, worst kind of table", worst, "<= 0.01 from 0.90", worst <= 0.01),
-        verdict("tables of magnitudes: calibration error, worst kind of table", error, "<= 0.01", error <= 0.01),
+        verdict(f"{survey}, tables of magnitudes: coverage of sets, worst kind of table", worst, "<= 0.01 from 0.90", worst <= 0.01),
+        verdict(f"{survey}, tables of magnitudes: calibration error, worst kind of table", error, "<= 0.01", error <= 0.01),
     ]  # fmt: skip
     return found
 
 
-def _judged(trained: TrainedClassifier, own: LabelledSet, photometry: Photometry) -> dict[str, Any]:
+def _judged(
+    trained: TrainedClassifier, own: LabelledSet, photometry: Photometry, edges: Sequence[float]
+) -> dict[str, Any]:
     said = answer(trained, photometry, None, spectroscopic=False)
     magnitude = photometry.reference_magnitude()
-    mode = bare_modes(np.full(len(own), MODES.index("photometry")), *given_parts(photometry))
+    plain = np.full(len(own), MODES.index("photometry"))
+    fwhm = np.exp(photometry.extra[:, GLOBALS.index("log_psf")].astype(float))
+    mode = bare_modes(sharp_modes(plain, fwhm), *given_parts(photometry))
     logit = trained.calibration.corrected(said.kind.numpy(), mode, magnitude)
     share = softmax(logit + np.log(own.mix.shares(own.magnitude)), axis=1)
     truth = own.labels.kind.numpy()
-    threshold = trained.calibration.thresholds(mode, magnitude)
-    inside = share[np.arange(len(own)), truth] >= threshold
+    inside = trained.calibration.sets(logit, mode, magnitude)[np.arange(len(own)), truth]
     sure = ((own.labels.known == Kind.GALAXY) & torch.isfinite(own.labels.redshift)).numpy()
     place = Densities.of(said.redshift[sure, 0].numpy()).cumulative(
         own.labels.redshift.numpy()[sure].astype(float)
@@ -69,7 +77,7 @@ def _judged(trained: TrainedClassifier, own: LabelledSet, photometry: Photometry
     return {
         "coverage": float(inside.mean()),
         "bins": [
-            float(inside[(magnitude >= a) & (magnitude < b)].mean()) for a, b in itertools.pairwise(_EDGES)
+            float(inside[(magnitude >= a) & (magnitude < b)].mean()) for a, b in itertools.pairwise(edges)
         ],
         "accuracy": float((share.argmax(1) == truth).mean()),
         "calibration_error": calibration_error(share, truth),

@@ -149,13 +149,13 @@ def modes_of(own: LabelledSet, mode: int) -> Array:
 
 def shares_of(
     trained: TrainedClassifier, own: LabelledSet, mix: MixByMagnitude, mode: int
-) -> tuple[Array, Answer]:
-    """Probabilities for a mix, from stamp and photometry, stamp alone, or photometry alone."""
+) -> tuple[Array, Array, Answer]:
+    """Probabilities for a mix and logarithms of likelihoods, from stamp and photometry, stamp alone, or photometry alone."""
     see, measure, _ = MODES[mode]
     said = answers(trained.network, own, np.arange(len(own)), _CPU, see=see, measure=measure)
     magnitude = own.magnitude if measure else np.full(len(own), np.nan)
     logit = trained.calibration.corrected(said.kind.numpy(), modes_of(own, mode), magnitude)
-    return np.asarray(softmax(logit + np.log(mix.shares(own.magnitude)), axis=1)), said
+    return np.asarray(softmax(logit + np.log(mix.shares(own.magnitude)), axis=1)), logit, said
 
 
 def classes(trained: TrainedClassifier, own: LabelledSet, training: LabelledSet) -> dict[str, Any]:
@@ -225,10 +225,12 @@ def _precision_recall(truth: Array, said: Array) -> dict[str, list[float]]:
 def calibration(trained: TrainedClassifier, own: LabelledSet, survey: str) -> dict[str, Any]:
     """Probabilities and sets on sources like those that the calibration was fitted to, of other tiles."""
     truth, mix = own.labels.kind.numpy(), own.mix
-    share, said = shares_of(trained, own, mix, 0)
-    threshold = trained.calibration.thresholds(modes_of(own, 0), own.magnitude)
-    inside = share[np.arange(len(own)), truth] >= threshold
-    mag = own.magnitude
+    share, logit, said = shares_of(trained, own, mix, 0)
+    mag, every = own.magnitude, np.arange(len(own))
+    sets = trained.calibration.sets(logit, modes_of(own, 0), mag)
+    inside = sets[every, truth]
+    # Sources of each class count as the sky has them at their magnitude.
+    sky = trained.sky.shares(mag, None)[every, truth] / mix.shares(mag)[every, truth]
     # Seeing and depth are a tile's, and its sources share them: the width of the PSF tells tiles apart.
     _, tile = np.unique(own.photometry.extra[:, GLOBALS.index("log_psf")], return_inverse=True)
     edges = (14.0, 18.0, 20.0, 21.5, 22.5, 24.0) if survey == "sdss" else (17.0, 21.0, 23.0, 24.5, 26.0)
@@ -239,12 +241,13 @@ def calibration(trained: TrainedClassifier, own: LabelledSet, survey: str) -> di
     }
     for a, b in itertools.pairwise(edges):
         rows = (mag >= a) & (mag < b)
-        size = (share[rows] >= threshold[rows, None]).sum(1)
         found["bins"].append(
             {
                 "from": a, "to": b, "n": int(rows.sum()), "coverage": float(inside[rows].mean()),
                 "coverage_error": error_by_group(inside[rows], tile[rows]),
-                "mean_size": float(size.mean()),
+                "of_each_class": [float(inside[rows & (truth == k)].mean()) for k in Kind],
+                "sky_coverage": float(np.average(inside[rows], weights=sky[rows])),
+                "mean_size": float(sets[rows].sum(1).mean()),
                 "accuracy": float((share[rows].argmax(1) == truth[rows]).mean()),
                 "calibration_error": calibration_error(share[rows], truth[rows]),
             }
@@ -252,7 +255,8 @@ def calibration(trained: TrainedClassifier, own: LabelledSet, survey: str) -> di
         v = found["bins"][-1]
         print(
             f"   {survey} {a:g} to {b:g}: {v['n']:6d} sources  sets hold {v['coverage']:.4f} ± {v['coverage_error']:.4f}, "
-            f"{v['mean_size']:.2f} classes each  calibration error {v['calibration_error']:.4f}"
+            f"of stars, galaxies, quasars {' '.join(f'{c:.3f}' for c in v['of_each_class'])}, in the sky's mix "
+            f"{v['sky_coverage']:.4f}; {v['mean_size']:.2f} classes each  calibration error {v['calibration_error']:.4f}"
         )
     top, right = share.max(1), share.argmax(1) == truth
     which = np.minimum((top * 15).astype(int), 14)
@@ -275,10 +279,11 @@ def calibration(trained: TrainedClassifier, own: LabelledSet, survey: str) -> di
             f"of {known}, PIT KS {found[f'z_{kind_name}_pit_ks']:.4f}"
         )
     reached = abs(found["calibration_error"]) <= 0.01
-    worst = max(abs(v["coverage"] - COVERAGE) for v in found["bins"])
+    worst, other = (max(abs(v[k] - COVERAGE) for v in found["bins"]) for k in ("coverage", "sky_coverage"))
     found["verdicts"] = [
         verdict(f"{survey}: calibration error", found["calibration_error"], "<= 0.01", reached),
         verdict(f"{survey}: coverage of sets, worst bin", worst, "<= 0.01 from 0.90", worst <= 0.01),
+        verdict(f"{survey}: the same in the sky's mix", other, "<= 0.01 from 0.90", other <= 0.01),
     ]
     return found
 

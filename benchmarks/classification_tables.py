@@ -79,12 +79,16 @@ def modes_of(photometry: Photometry) -> Array:
     return bare_modes(np.full(len(photometry), MODES.index("spectroscopic")), *given_parts(photometry))
 
 
-def classifier_shares(trained: TrainedClassifier, table: SpectroscopicTable, mix: MixByMagnitude) -> Array:
-    """Probabilities for the mix of a table."""
+def classifier_shares(
+    trained: TrainedClassifier, table: SpectroscopicTable, mix: MixByMagnitude
+) -> tuple[Array, Array]:
+    """Probabilities for the mix of a table, and whether each class is in the set."""
     said = answer(trained, table.photometry, None, spectroscopic=True)
     magnitude = table.photometry.reference_magnitude()
-    scaled = trained.calibration.corrected(said.kind.numpy(), modes_of(table.photometry), magnitude)
-    return np.asarray(softmax(scaled + np.log(mix.shares(magnitude)), axis=1))
+    mode = modes_of(table.photometry)
+    scaled = trained.calibration.corrected(said.kind.numpy(), mode, magnitude)
+    share = np.asarray(softmax(scaled + np.log(mix.shares(magnitude)), axis=1))
+    return share, trained.calibration.sets(scaled, mode, magnitude)
 
 
 def redshifts(trained: TrainedClassifier, photometry: Photometry, kind: Kind) -> tuple[Array, Densities]:
@@ -115,7 +119,7 @@ def class_table(trained: TrainedClassifier, name: str) -> dict[str, Any]:
     kind = table.kind.astype(int)
     mag = table.photometry.reference_magnitude()
     mix = MixByMagnitude.of_sample(mag[rows], kind[rows])
-    shares = classifier_shares(trained, table.take(test), mix)
+    shares, sets = classifier_shares(trained, table.take(test), mix)
     x = features(table.photometry)
     present = np.unique(kind)
     trees = tuned_trees(
@@ -126,14 +130,13 @@ def class_table(trained: TrainedClassifier, name: str) -> dict[str, Any]:
     truth, ours = kind[test], shares.argmax(1)
     right, also = ours == truth, theirs == truth
     gained, lost = int((right & ~also).sum()), int((also & ~right).sum())
-    threshold = trained.calibration.thresholds(modes_of(table.photometry.take(test)), mag[test])
-    inside = shares[np.arange(len(test)), truth] >= threshold
+    inside = sets[np.arange(len(test)), truth]
     found = {
         "test": len(test), "accuracy": float(right.mean()), "macro_f1": macro_f1(truth, ours, 3),
         "trees_accuracy": float(also.mean()), "trees_macro_f1": macro_f1(truth, theirs, 3),
         "difference": paired(right.astype(float), also.astype(float), lambda v: float(v.mean())),
         "p": float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0,
-        "coverage": float(inside.mean()), "coverage_error": float(np.sqrt(COVERAGE * (1 - COVERAGE) / len(test))),
+        "mean_set": float(sets.sum(1).mean()), "coverage": float(inside.mean()), "coverage_error": float(np.sqrt(COVERAGE * (1 - COVERAGE) / len(test))),
         "calibration_error": calibration_error(shares, truth),
         "confusion": [[int(((truth == a) & (ours == b)).sum()) for b in range(3)] for a in range(3)],
     }  # fmt: skip

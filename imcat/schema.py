@@ -428,7 +428,7 @@ COLUMNS: tuple[Column, ...] = (
         _c(f"class_loglike_{k}", "float32", "", "stat.likelihood;src.class", f"Logarithm of the likelihood of a {k}, whatever the prior; the three likelihoods sum to one.")
         for k in ("star", "galaxy", "quasar")
     ),
-    _c("class_set", "str", "", "meta.code.class;src.class", "Classes that hold the true one with 90 % probability, joined by commas; empty where the source is less clear than nine of ten of its magnitude."),
+    _c("class_set", "str", "", "meta.code.class;src.class", "Classes that are not ruled out, joined by commas: 90 % of the sources of each class have it in their set; empty where the source is like none of them."),
     _c("lens_loglike", "float32", "", "stat.likelihood;src.class", "Logarithm of the likelihood ratio of a strong lens."),
     *(
         _c(f"morph_{m}", "float32", "", "stat.probability;src.morph.type", f"Probability that it looks {text}.")

@@ -3,7 +3,8 @@
 Modes are calibrated apart, each by magnitude: stamp and photometry, stamp alone, photometry alone, and photometry
 of sources that spectroscopic surveys chose; the last on real tables. The first three are calibrated once more for images as
 sharp as those from space, where a source of the same magnitude is another matter; and photometry alone for tables that
-have magnitudes but nothing of shapes, with and without errors and dust.
+have magnitudes but nothing of shapes, with and without errors and dust, and for those of them that hold a band which only
+telescopes in space see.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ __all__ = [
     "COVERAGE",
     "LEVELS",
     "MODES",
+    "ULTRAVIOLET",
     "Calibration",
     "bare_modes",
     "distances",
     "fit_levels",
     "fit_scale",
     "fit_sets",
+    "log_odds",
     "novelty_model",
     "sharp_modes",
 ]
@@ -41,8 +44,11 @@ Float64 = NDArray[np.float64]
 MODES = (
     "both", "stamp", "photometry", "spectroscopic", "both, sharp", "stamp, sharp", "photometry, sharp",
     "magnitudes", "magnitudes, dust", "magnitudes, errors", "magnitudes, errors, dust", "spectroscopic, one band",
+    "ultraviolet", "ultraviolet, dust", "ultraviolet, errors", "ultraviolet, errors, dust",
 )  # fmt: skip
-_FIRST_SHARP, _FIRST_BARE, _ONE_BAND = 4, 7, 11
+_FIRST_SHARP, _FIRST_BARE, _ONE_BAND, _FIRST_ULTRAVIOLET = 4, 7, 11, 12
+#: Å; bands below it are absorbed by ozone on the ground.
+ULTRAVIOLET = 3200.0
 #: Share of the sources whose set of classes holds the true one.
 COVERAGE = 0.9
 #: Stated probabilities at which the cumulative redshift densities are corrected.
@@ -52,7 +58,7 @@ _WIDTH = 0.5  # mag, over which temperatures and offsets are fitted
 _FARTHEST = 3.0  # largest offset
 _PRIOR = 5.0  # half the inverse variance of the logarithm of a temperature, and of an offset
 _LEAST = 100  # sources with which a bin is fitted by itself
-_LEVELLED = 1000  # sources that correct redshift densities: a tail of 5 per cent is then good to 0.7
+_ENOUGH = 1000  # sources that correct a redshift density or a set: a tail of 5 per cent is then good to 0.7, of 10 to 0.9
 _QUANTILES: Float64 = np.linspace(0, 1, 201)
 
 
@@ -64,8 +70,8 @@ class Calibration:
     ----------
     temperature : float64 array ``[modes, bins]``
         Divides the logarithms of the likelihoods, by magnitude (`imcat.classify.prior.EDGES`).
-    threshold : float64 array ``[modes, bins]``
-        Probability from which on a class belongs to the set.
+    threshold : float64 array ``[modes, bins, 3]``
+        Log odds of each class, were all equally common, from which on it belongs to the set.
     levels : float64 array ``[modes, 2, bins, levels]``
         True probabilities of `LEVELS` of the redshift densities of a galaxy and of a quasar, by magnitude.
     mean, whiten : float64 arrays ``[width]``, ``[width, width]``
@@ -88,7 +94,7 @@ class Calibration:
     def none(width: int) -> Calibration:
         """No correction."""
         return Calibration(
-            np.ones((len(MODES), _BINS)), np.full((len(MODES), _BINS), 0.1),
+            np.ones((len(MODES), _BINS)), np.full((len(MODES), _BINS, _CLASSES), -np.log(9.0)),
             np.broadcast_to(LEVELS, (len(MODES), 2, _BINS, LEVELS.size)).copy(),
             np.zeros(width), np.eye(width), np.tile(_QUANTILES * 10, (len(MODES), 1)),
             np.zeros((len(MODES), _BINS, _CLASSES)),
@@ -108,10 +114,9 @@ class Calibration:
         offset = np.stack([_look_up(self.offset[..., k], mode, magnitude) for k in range(_CLASSES)], axis=1)
         return np.asarray(logit, float) / _look_up(self.temperature, mode, magnitude)[:, None] + offset
 
-    def thresholds(self, mode: NDArray[Any], magnitude: Float64) -> Float64:
-        """Probability from which on a class of each source belongs to its set."""
-        bins = _bins(magnitude)
-        return np.asarray(self.threshold[mode, bins])
+    def sets(self, likelihood: Float64, mode: NDArray[Any], magnitude: Float64) -> NDArray[np.bool_]:
+        """Whether each class belongs to the set of each source ``[n, 3]``; of logarithms of likelihoods (`corrected`)."""
+        return np.asarray(log_odds(likelihood) >= self.threshold[mode, _bins(magnitude)])
 
     def true_level(
         self, stated: Float64, kind: int, mode: NDArray[np.integer], magnitude: Float64
@@ -146,12 +151,22 @@ def sharp_modes(mode: NDArray[np.integer], fwhm: Float64) -> NDArray[np.intp]:
 
 
 def bare_modes(
-    mode: NDArray[np.integer], shapes: Any, errors: Any, dust: Any, colours: Any
+    mode: NDArray[np.integer], shapes: Any, errors: Any, dust: Any, colours: Any, ultraviolet: Any
 ) -> NDArray[np.intp]:
-    """Modes of sources of photometry alone ``[n]``, by what is known: their shape, errors, dust, any colour."""
-    bare = _FIRST_BARE + 2 * np.asarray(errors, np.intp) + np.asarray(dust, np.intp)
+    """Modes of sources of photometry alone ``[n]``, by what is known: shape, errors, dust, any colour, any `ULTRAVIOLET` band."""
+    first = np.where(np.asarray(ultraviolet), _FIRST_ULTRAVIOLET, _FIRST_BARE)
+    bare = first + 2 * np.asarray(errors, np.intp) + np.asarray(dust, np.intp)
     plain = np.where((mode == MODES.index("photometry")) & ~np.asarray(shapes), bare, mode)
     return np.where((mode == MODES.index("spectroscopic")) & ~np.asarray(colours), _ONE_BAND, plain)
+
+
+def log_odds(likelihood: Float64) -> Float64:
+    """Logarithms of the odds of each class against the others, were all equally common, ``[n, 3]``.
+
+    Where a class is all but certain, its odds differ between sources when its probabilities no longer do.
+    """
+    others = [np.logaddexp.reduce(np.delete(likelihood, k, axis=1), axis=1) for k in range(_CLASSES)]
+    return np.asarray(likelihood - np.stack(others, axis=1))
 
 
 def _bins(magnitude: Float64) -> NDArray[np.intp]:
@@ -217,25 +232,46 @@ def _centred(values: Float64) -> Float64:
     return np.asarray(values - values.mean())
 
 
-def fit_sets(probability: Float64, kind: NDArray[np.integer], magnitude: Float64) -> Float64:
-    """Thresholds of the sets of classes by magnitude, ``[bins]``: split conformal prediction.
+def fit_sets(likelihood: Float64, kind: NDArray[np.integer], magnitude: Float64) -> Float64:
+    """Thresholds of the sets of classes by magnitude and class, ``[bins, 3]``: split conformal prediction.
 
-    The score of a source is the probability that its true class was given (Sadinle, Lei and Wasserman 2019, JASA 114,
-    223); with n sources in a bin the threshold is the ``floor((n + 1)(1 - coverage))``-th smallest.
+    The score of a source is the log odds of its true class (after Sadinle, Lei and Wasserman 2019, JASA 114, 223, who take the
+    probability). Each class has its own threshold (Vovk 2012, ACML, PMLR 25, 475: label-conditional), so that its sources are
+    in their sets as often however common they are: the sky's mix is not that of the sources that this is fitted to. With n
+    sources of a class in a bin the threshold is the ``floor((n + 1)(1 - coverage))``-th smallest; a bin with few of
+    them takes those nearest to its middle besides. What is very rare in all bins takes the threshold of all classes.
+
+    Parameters
+    ----------
+    likelihood : float64 array ``[n, 3]``
+        Logarithms, calibrated.
+    kind : int array ``[n]``
+        The truth.
+    magnitude : float64 array ``[n]``
+        NaN where unknown.
     """
-    score = probability[np.arange(len(kind)), kind]
-    bins = _bins(magnitude)
+    score = log_odds(likelihood)[np.arange(len(kind)), kind]
+    bins, mag = _bins(magnitude), np.where(np.isfinite(magnitude), magnitude, 20.0)
 
     def threshold(values: Float64) -> float:
         rank = int(np.floor((len(values) + 1) * (1 - COVERAGE) + 1e-9))
-        return float(np.sort(values)[rank - 1]) if rank >= 1 else 0.0
+        return float(np.sort(values)[rank - 1]) if rank >= 1 else -np.inf
 
-    out = np.full(_BINS, threshold(score))
-    for k in range(_BINS):
-        own = score[bins == k]
+    out = np.full((_BINS, _CLASSES), threshold(score))
+    for j in range(_CLASSES):
+        own = np.flatnonzero(kind == j)
         if len(own) >= _LEAST:
-            out[k] = threshold(own)
+            for k in range(_BINS):
+                out[k, j] = threshold(score[own[_near(k, bins[own], mag[own])]])
     return out
+
+
+def _near(k: int, bins: NDArray[np.intp], mag: Float64) -> NDArray[np.intp]:
+    """Sources of a bin, or, where these are few, those nearest to its middle."""
+    rows = np.flatnonzero(bins == k)
+    if len(rows) >= _ENOUGH:
+        return rows
+    return np.argsort(np.abs(mag - 0.5 * (EDGES[k] + EDGES[k + 1])), kind="stable")[:_ENOUGH]
 
 
 def fit_levels(cumulative: Float64, magnitude: Float64) -> Float64:
@@ -255,11 +291,8 @@ def fit_levels(cumulative: Float64, magnitude: Float64) -> Float64:
     if len(cumulative) < _LEAST:
         return out
     bins, mag = _bins(magnitude), np.where(np.isfinite(magnitude), magnitude, 20.0)
-    for k, at in enumerate(0.5 * (EDGES[1:] + EDGES[:-1])):
-        rows = np.flatnonzero(bins == k)
-        if len(rows) < _LEVELLED:
-            rows = np.argsort(np.abs(mag - at), kind="stable")[:_LEVELLED]
-        own = np.sort(cumulative[rows])
+    for k in range(_BINS):
+        own = np.sort(cumulative[_near(k, bins, mag)])
         share = np.searchsorted(own, LEVELS, side="right") / len(own)
         share[0], share[-1] = 0.0, 1.0
         out[k] = np.maximum.accumulate(share)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit, log_softmax, softmax
 
-from imcat.classify.calibration import Calibration, bare_modes, sharp_modes
+from imcat.classify.calibration import ULTRAVIOLET, Calibration, bare_modes, sharp_modes
 from imcat.classify.densities import Densities
 from imcat.classify.network import MORPHOLOGIES, Answer, measured
 from imcat.classify.photometry import GLOBALS, Photometry
@@ -174,7 +174,7 @@ def classify(
     columns |= {
         f"class_loglike_{k}": v for k, v in zip(KINDS, log_softmax(likelihood, axis=1).T, strict=True)
     }
-    columns["class_set"] = _sets(probability, calibration.thresholds(mode, magnitude))
+    columns["class_set"] = _sets(calibration.sets(likelihood, mode, magnitude), ~nothing)
     if wide is not None:
         said = replace(said, lens=answer(trained, photometry, wide, spectroscopic=False).lens)
     lens = said.lens.numpy().astype(float)
@@ -189,12 +189,13 @@ def classify(
 
 
 def given_parts(photometry: Photometry) -> tuple[NDArray[np.bool_], ...]:
-    """Whether anything tells the shape of each source, whether errors and dust are known, and whether there is a colour."""
+    """What there is of each source: shape, errors, dust, a colour, a band below `imcat.classify.calibration.ULTRAVIOLET`."""
     return (
         photometry.has_shapes(),
         np.asarray(np.isfinite(photometry.total_err).any(axis=1)),
         np.asarray(np.isfinite(photometry.extinction).any(axis=1)),
         np.asarray(np.isfinite(photometry.total).sum(axis=1) > 1),
+        np.asarray(np.isfinite(photometry.total[:, photometry.wavelength < ULTRAVIOLET]).any(axis=1)),
     )
 
 
@@ -214,17 +215,14 @@ def _columns_of_none() -> dict[str, NDArray[Any]]:
     return empty | {"class": np.zeros(0, "<U6"), "class_set": np.zeros(0, "<U24")}
 
 
-def _sets(probability: Float64, threshold: Float64) -> NDArray[np.str_]:
-    """Names of the classes whose probability reaches the threshold, joined by a comma.
+def _sets(inside: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.str_]:
+    """Names of the classes of each set, joined by a comma.
 
     Where nine sources of ten are certain, the sets of the others may be empty: only so do the sets hold the true class
     as often as they say, and not more often.
     """
-    inside = np.nan_to_num(probability) >= threshold[:, None]
-    known = np.asarray(np.isfinite(probability).all(axis=1))
     names = np.array([",".join(k for j, k in enumerate(KINDS) if code >> j & 1) for code in range(8)])
-    code = (inside * np.array([1, 2, 4])).sum(axis=1)
-    return np.where(known, names[code], "")
+    return np.where(known, names[(inside * np.array([1, 2, 4])).sum(axis=1)], "")
 
 
 def _morphology(said: Answer, blind: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:

@@ -20,7 +20,7 @@ from imcat.registry import read_weights
 __all__ = ["FORMAT", "TrainedClassifier", "load_classifier"]
 
 #: Version of the format of the weights.
-FORMAT = 4
+FORMAT = 5
 _RECIPE = "imcat train weights/recipes/classifier.toml"
 
 

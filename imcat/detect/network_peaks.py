@@ -77,7 +77,8 @@ def find_candidates(
     """
     from scipy.ndimage import maximum_filter
 
-    heat = 1 / (1 + np.exp(-out[HEAT]))
+    with np.errstate(over="ignore"):  # of a network that is sure of nothing there: zero
+        heat = 1 / (1 + np.exp(-out[HEAT]))
     if usable is not None:
         heat[~usable] = 0.0
     warmth = _around(heat)

@@ -11,10 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save
-from scipy.special import softmax
 
 from imcat.classify.calibration import (
-    COVERAGE,
     Calibration,
     distances,
     fit_levels,
@@ -25,7 +23,7 @@ from imcat.classify.calibration import (
 from imcat.classify.densities import Densities
 from imcat.classify.network import Answer, Seeing, measured
 from imcat.classify.photometry import GLOBALS, SHARP, table_photometry
-from imcat.classify.prior import EDGES, MixByMagnitude
+from imcat.classify.prior import MixByMagnitude
 from imcat.classify.trained import FORMAT, TrainedClassifier
 from imcat.simulate.population import Population
 from imcat.simulate.sources import Kind
@@ -76,6 +74,7 @@ def calibrate(network: Seeing, sets: Sequence[LabelledSet], tables: Sequence[Tab
     # Where one kind of image is missing, the other stands for it.
     plain, above = _simulated_modes(network, ground or space), _simulated_modes(network, space or ground)
     bare = [_bare_mode(network, ground or space, errors, dust) for errors, dust in _TABLES]
+    ultraviolet = [_bare_mode(network, space or ground, errors, dust) for errors, dust in _TABLES]
     real = _real_modes(network, tables) or [plain[-1], plain[-1]]
     seen = [
         plain[0].vector,
@@ -83,7 +82,7 @@ def calibrate(network: Seeing, sets: Sequence[LabelledSet], tables: Sequence[Tab
         *(m.vector for m in real if tables),
     ]
     mean, whiten = novelty_model(np.concatenate(seen))
-    modes = [*plain, real[0], *above, *bare, real[1]]
+    modes = [*plain, real[0], *above, *bare, real[1], *ultraviolet]
     return Calibration(
         np.stack([m.temperature for m in modes]), np.stack([m.threshold for m in modes]),
         np.stack([m.levels for m in modes]), mean, whiten,
@@ -168,15 +167,13 @@ def _fit(
     told = kind >= 0
     if not told.any():
         nothing = Calibration.none(1)
-        return _Mode(
-            nothing.temperature[0], nothing.offset[0], np.full(EDGES.size - 1, 1 - COVERAGE), levels, vector
-        )
+        return _Mode(nothing.temperature[0], nothing.offset[0], nothing.threshold[0], levels, vector)
     kind, mix, logit, magnitude = kind[told], mix[told], logit[told], magnitude[told]
     temperature, offset = fit_scale(logit, mix, kind, np.nan_to_num(magnitude, nan=20.0), offsets=offsets)
     plain = Calibration.none(1)
     own = replace(plain, temperature=temperature[None], offset=offset[None])
     likelihood = own.corrected(logit, np.zeros(len(kind), np.intp), magnitude)
-    threshold = fit_sets(softmax(likelihood + mix, axis=1), kind, magnitude)
+    threshold = fit_sets(likelihood, kind, magnitude)
     return _Mode(temperature, offset, threshold, levels, vector)
 
 

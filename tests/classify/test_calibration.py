@@ -21,6 +21,7 @@ from imcat.classify.calibration import (
     fit_levels,
     fit_scale,
     fit_sets,
+    log_odds,
     novelty_model,
     sharp_modes,
 )
@@ -181,38 +182,58 @@ class TestTemperature:
 
 
 class TestSets:
+    def test_log_odds_are_those_of_probabilities(self) -> None:
+        likelihood = np.random.default_rng(2).normal(0, 4, (50, 3))
+        share = softmax(likelihood, axis=1)
+        np.testing.assert_allclose(log_odds(likelihood), np.log(share / (1 - share)), atol=1e-9)
+        # They still differ where probabilities no longer do.
+        sure = log_odds(np.array([[60.0, 0, 0], [61.0, 0, 0]]))
+        assert sure[1, 0] - sure[0, 0] == pytest.approx(1.0)
+
     @pytest.mark.parametrize("wrong", [0.4, 1.0, 2.5])
-    def test_nine_in_ten_hold_the_true_class_whatever_the_probabilities_are_worth(self, wrong: float) -> None:
+    @pytest.mark.parametrize("mix", [(1.0, 1.0, 1.0), (6.0, 3.0, 1.0)])
+    def test_nine_in_ten_of_every_class_are_held_whatever_the_mix(
+        self, wrong: float, mix: tuple[float, float, float]
+    ) -> None:
         rng = np.random.default_rng(7)
-        fit, check = 4000, 4000
-        likelihood, mix, kind = drawn(rng, fit + check)
-        probability = softmax(wrong * likelihood + mix, axis=1)
-        magnitude = rng.uniform(19, 21, fit + check)
-        threshold = fit_sets(probability[:fit], kind[:fit], magnitude[:fit])
-        bins = np.searchsorted(EDGES, magnitude[fit:], side="right") - 1
-        held = probability[np.arange(fit, fit + check), kind[fit:]] >= threshold[bins]
+        likelihood, _, kind = drawn(rng, 30000)
+        fit, check = np.arange(12000), np.arange(12000, 30000)
+        # Of what is checked, classes are as common as `mix` says.
+        check = check[rng.random(len(check)) < np.array(mix)[kind[check]] / max(mix)]
+        magnitude = rng.uniform(19, 21, 30000)
+        threshold = fit_sets(wrong * likelihood[fit], kind[fit], magnitude[fit])
+        bins = np.searchsorted(EDGES, magnitude[check], side="right") - 1
+        held = (
+            log_odds(wrong * likelihood[check])[np.arange(len(check)), kind[check]]
+            >= threshold[bins, kind[check]]
+        )
         assert np.unique(bins).size == 4
-        # In each bin of its own, within four binomial errors of fit and check together; and in all of them.
-        for rows in [bins == k for k in np.unique(bins)] + [bins > 0]:
-            error = np.sqrt(2 * COVERAGE * (1 - COVERAGE) / rows.sum())
+        # In each bin, of each class, within four binomial errors of fit and check together; and of all.
+        groups = [bins == k for k in np.unique(bins)] + [kind[check] == j for j in range(3)] + [bins > 0]
+        for rows in groups:
+            error = np.sqrt(COVERAGE * (1 - COVERAGE) * (1 / rows.sum() + 1 / 1000))
             assert held[rows].mean() == pytest.approx(COVERAGE, abs=4 * error)
 
     def test_the_rank_is_that_of_split_conformal_prediction(self) -> None:
         # Of 204 scores the 20th smallest: a tenth of 205, rounded down.
         score = np.arange(1, 205) / 1000
-        probability = np.stack([score, 1 - score, np.zeros(204)], axis=1)
-        threshold = fit_sets(np.flip(probability, axis=0), np.zeros(204, int), np.full(204, 20.1))
-        np.testing.assert_allclose(threshold, 0.020)
+        likelihood = np.log(np.stack([score, 1 - score, np.full(204, 1e-12)], axis=1))
+        threshold = fit_sets(np.flip(likelihood, axis=0), np.zeros(204, int), np.full(204, 20.1))
+        np.testing.assert_allclose(threshold, np.log(0.020 / 0.980), atol=1e-6)
 
-    def test_bins_with_few_sources_take_the_threshold_of_all(self) -> None:
-        probability = np.full((300, 3), 0.2)
-        probability[:250, 0], probability[250:, 0] = 0.6, 0.9
-        magnitude = np.r_[np.full(250, 18.1), np.full(50, 23.1)]
-        threshold = fit_sets(probability, np.zeros(300, int), magnitude)
-        assert (threshold == 0.6).all()
+    def test_bins_with_few_sources_of_a_class_take_those_nearest(self) -> None:
+        share = np.full((3000, 3), 0.2)
+        share[:1500, 0], share[1500:, 0] = 0.4, 0.9
+        magnitude = np.r_[np.full(1500, 18.1), np.full(1500, 23.1)]
+        threshold = fit_sets(np.log(share), np.zeros(3000, int), magnitude)
+        bright = MIDDLE < 20.5
+        np.testing.assert_allclose(threshold[bright, 0], 0.0, atol=1e-9)
+        np.testing.assert_allclose(threshold[~bright, 0], np.log(0.9 / 0.4), atol=1e-9)
+        # Classes that there are none of take the threshold of all.
+        np.testing.assert_allclose(threshold[:, 1:], 0.0, atol=1e-9)
 
     def test_too_few_sources_make_sets_of_all_classes(self) -> None:
-        assert (fit_sets(np.full((5, 3), 1 / 3), np.zeros(5, int), np.full(5, 20.0)) == 0).all()
+        assert (fit_sets(np.zeros((5, 3)), np.zeros(5, int), np.full(5, 20.0)) == -np.inf).all()
 
 
 class TestLevels:
@@ -307,7 +328,12 @@ class TestCalibration:
         for magnitude in (15.0, np.nan, 40.0):
             logit = np.arange(3.0 * len(MODES)).reshape(-1, 3)
             np.testing.assert_array_equal(plain.corrected(logit, mode, np.full(len(MODES), magnitude)), logit)
-        assert plain.threshold.shape == plain.temperature.shape == (len(MODES), MIDDLE.size)
+        assert plain.temperature.shape == (len(MODES), MIDDLE.size)
+        # A class whose share is a tenth, were all equally common, is in.
+        share = np.array([[0.11, 0.80, 0.09]] * len(MODES))
+        assert plain.sets(np.log(share), mode, np.full(len(MODES), 20.0)).tolist() == [
+            [True, True, False]
+        ] * len(MODES)
         assert plain.levels.shape == (len(MODES), 2, MIDDLE.size, LEVELS.size)
         np.testing.assert_array_equal(plain.levels[2, 1, 7], LEVELS)
 
@@ -315,19 +341,25 @@ class TestCalibration:
         plain, bins = Calibration.none(4), MIDDLE.size
         table = np.arange(float(len(MODES)))[:, None] * 100 + np.arange(bins)
         offset = table[..., None] * [-1, 0, 1]
-        own = replace(plain, temperature=table, threshold=table, offset=offset)
+        limit = table[..., None] + [0.0, 0.0, 1000.0]
+        own = replace(plain, temperature=table, threshold=limit, offset=offset)
         mode, magnitude = np.array([0, 1, 2, 2]), np.array([MIDDLE[5], MIDDLE[5] + 0.125, 5.0, 99.0])
         expected = np.array([5, 105.25, 200, 200 + bins - 1])
         ones = np.ones((4, 3))
         np.testing.assert_allclose(
             own.corrected(expected[:, None] * ones, mode, magnitude), 1 + expected[:, None] * [-1, 0, 1]
         )
-        np.testing.assert_allclose(own.thresholds(mode, magnitude), [5, 105, 200, 200 + bins - 1])
+        # Of log odds just below and just above what the bin asks for.
+        edge = np.array([5, 105, 200, 200 + bins - 1])
+        for away, inside in ((-0.5, False), (0.5, True)):
+            likelihood = np.stack([edge + away, np.zeros(4), np.full(4, -2000.0)], axis=1)
+            assert own.sets(likelihood, mode, magnitude).tolist() == [[inside, False, False]] * 4
         # Where the magnitude is unknown, that of 20 is taken.
         nothing = np.array([np.nan])
         found = own.corrected(15.5 * ones[:1], mode[:1], nothing)
         np.testing.assert_allclose(found, [[-14.5, 1, 16.5]])
-        assert own.thresholds(mode[:1], nothing) == pytest.approx(16)
+        for odds, inside in ((15.5, False), (16.5, True)):
+            assert own.sets(np.array([[odds, 0.0, -2000.0]]), mode[:1], nothing)[0, 0] == inside
 
     def test_named_arrays_and_back(self) -> None:
         first = Calibration.none(4)
@@ -430,12 +462,14 @@ def test_images_from_space_have_modes_of_their_own() -> None:
 
 
 def test_tables_of_magnitudes_have_modes_of_their_own() -> None:
-    mode = np.array([2, 2, 2, 2, 2, 3, 3, 0, 6])
-    shapes = np.array([True, False, False, False, False, False, True, False, False])
-    errors = np.array([True, False, False, True, True, True, True, True, True])
-    dust = np.array([True, False, True, False, True, True, True, True, True])
-    colours = np.array([True, True, True, True, True, True, False, False, False])
-    assert [MODES[k] for k in bare_modes(mode, shapes, errors, dust, colours)] == [
+    mode = np.array([2, 2, 2, 2, 2, 3, 3, 0, 6, 2, 2])
+    shapes = np.array([True, False, False, False, False, False, True, False, False, False, True])
+    errors = np.array([True, False, False, True, True, True, True, True, True, True, True])
+    dust = np.array([True, False, True, False, True, True, True, True, True, False, True])
+    colours = np.array([True, True, True, True, True, True, False, False, False, True, True])
+    ultraviolet = np.arange(11) > 7
+    found = bare_modes(mode, shapes, errors, dust, colours, ultraviolet)
+    assert [MODES[k] for k in found] == [
         "photometry", "magnitudes", "magnitudes, dust", "magnitudes, errors", "magnitudes, errors, dust",
-        "spectroscopic", "spectroscopic, one band", "both", "photometry, sharp",
+        "spectroscopic", "spectroscopic, one band", "both", "photometry, sharp", "ultraviolet, errors", "photometry",
     ]  # fmt: skip

@@ -60,7 +60,7 @@ def calibrated() -> TrainedClassifier:
     levels = np.sort(rng.random((len(MODES), 2, BINS, LEVELS.size)), axis=3)
     levels[..., 0], levels[..., -1] = 0, 1
     calibration = Calibration(
-        rng.uniform(0.5, 2, (len(MODES), BINS)), rng.uniform(0.05, 0.3, (len(MODES), BINS)), levels, rng.normal(size=32),
+        rng.uniform(0.5, 2, (len(MODES), BINS)), rng.uniform(-3, -1, (len(MODES), BINS, 3)), levels, rng.normal(size=32),
         np.eye(32) * 0.5, np.tile(np.linspace(0.1, 3, 201), (len(MODES), 1)), rng.normal(size=(len(MODES), BINS, 3)),
     )  # fmt: skip
     return replace(trained, calibration=calibration)
@@ -136,19 +136,18 @@ class TestColumns:
             value = columns[name][np.isfinite(columns[name])]
             assert ((value >= 0) & (value <= 1)).all()
 
-    def test_the_set_holds_the_class_and_what_reaches_the_threshold(
+    def test_the_set_holds_what_reaches_the_threshold_whatever_the_prior(
         self, trained: TrainedClassifier, columns: Columns
     ) -> None:
-        share, magnitude = probabilities(columns), sources().reference_magnitude()
-        limit = trained.calibration.thresholds(modes(), magnitude)
-        sizes = set()
-        for k in np.flatnonzero(~NOTHING):
-            found = columns["class_set"][k].split(",")
-            assert columns["class"][k] in found
-            expected = [name for j, name in enumerate(KINDS) if share[k, j] >= limit[k]]
-            assert found == (expected or [columns["class"][k]])
-            sizes.add(len(found))
-        assert len(sizes) > 1
+        rows = np.flatnonzero(~NOTHING)
+        likelihood, magnitude = np.log(likelihoods(columns)[rows]), sources().reference_magnitude()[rows]
+        inside = trained.calibration.sets(likelihood, modes()[rows], magnitude)
+        expected = [",".join(k for k, held in zip(KINDS, row, strict=True) if held) for row in inside] + [""]
+        assert columns["class_set"].tolist() == expected
+        assert len({e.count(",") for e in expected}) > 1
+        flat = classify(trained, sources(), seen(), Prior("flat"))
+        assert flat["class_set"].tolist() == expected
+        assert not np.array_equal(flat["p_star"], columns["p_star"])
 
     def test_what_has_neither_magnitudes_nor_a_stamp_has_no_answer(self, columns: Columns) -> None:
         for name, values in columns.items():

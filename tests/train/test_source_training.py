@@ -609,7 +609,8 @@ class TestClassifier:
     def test_it_is_calibrated_in_every_mode(self, network: Seeing, checked: list[LabelledSet]) -> None:
         found = calibrate(network, checked, [])
         bins = EDGES.size - 1
-        assert found.temperature.shape == found.threshold.shape == (len(MODES), bins)
+        assert found.temperature.shape == (len(MODES), bins)
+        assert found.threshold.shape == (len(MODES), bins, 3)
         assert all(np.isfinite(v).all() for v in found.arrays().values())
         # Without tables, photometry alone stands for them.
         assert MODES[2:4] == ("photometry", "spectroscopic")
