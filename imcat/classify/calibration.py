@@ -24,6 +24,7 @@ from imcat.simulate.sources import Kind
 
 __all__ = [
     "COVERAGE",
+    "ENOUGH",
     "LEVELS",
     "MODES",
     "ULTRAVIOLET",
@@ -58,7 +59,8 @@ _WIDTH = 0.5  # mag, over which temperatures and offsets are fitted
 _FARTHEST = 3.0  # largest offset
 _PRIOR = 5.0  # half the inverse variance of the logarithm of a temperature, and of an offset
 _LEAST = 100  # sources with which a bin is fitted by itself
-_ENOUGH = 1000  # sources that correct a redshift density or a set: a tail of 5 per cent is then good to 0.7, of 10 to 0.9
+#: Sources that correct a redshift density or a set: a tail of 5 per cent is then good to 0.7, of 10 to 0.9.
+ENOUGH = 1000
 _QUANTILES: Float64 = np.linspace(0, 1, 201)
 
 
@@ -232,7 +234,9 @@ def _centred(values: Float64) -> Float64:
     return np.asarray(values - values.mean())
 
 
-def fit_sets(likelihood: Float64, kind: NDArray[np.integer], magnitude: Float64) -> Float64:
+def fit_sets(
+    likelihood: Float64, kind: NDArray[np.integer], magnitude: Float64, enough: int = ENOUGH
+) -> Float64:
     """Thresholds of the sets of classes by magnitude and class, ``[bins, 3]``: split conformal prediction.
 
     The score of a source is the log odds of its true class (after Sadinle, Lei and Wasserman 2019, JASA 114, 223, who take the
@@ -249,6 +253,8 @@ def fit_sets(likelihood: Float64, kind: NDArray[np.integer], magnitude: Float64)
         The truth.
     magnitude : float64 array ``[n]``
         NaN where unknown.
+    enough : int
+        Sources of a class that make the threshold of a bin. Fewer follow the magnitude more closely, and scatter more.
     """
     score = log_odds(likelihood)[np.arange(len(kind)), kind]
     bins, mag = _bins(magnitude), np.where(np.isfinite(magnitude), magnitude, 20.0)
@@ -262,16 +268,16 @@ def fit_sets(likelihood: Float64, kind: NDArray[np.integer], magnitude: Float64)
         own = np.flatnonzero(kind == j)
         if len(own) >= _LEAST:
             for k in range(_BINS):
-                out[k, j] = threshold(score[own[_near(k, bins[own], mag[own])]])
+                out[k, j] = threshold(score[own[_near(k, bins[own], mag[own], enough)]])
     return out
 
 
-def _near(k: int, bins: NDArray[np.intp], mag: Float64) -> NDArray[np.intp]:
+def _near(k: int, bins: NDArray[np.intp], mag: Float64, enough: int = ENOUGH) -> NDArray[np.intp]:
     """Sources of a bin, or, where these are few, those nearest to its middle."""
     rows = np.flatnonzero(bins == k)
-    if len(rows) >= _ENOUGH:
+    if len(rows) >= enough:
         return rows
-    return np.argsort(np.abs(mag - 0.5 * (EDGES[k] + EDGES[k + 1])), kind="stable")[:_ENOUGH]
+    return np.argsort(np.abs(mag - 0.5 * (EDGES[k] + EDGES[k + 1])), kind="stable")[:enough]
 
 
 def fit_levels(cumulative: Float64, magnitude: Float64) -> Float64:
