@@ -24,7 +24,6 @@ from imcat.simulate.sources import Kind
 
 __all__ = [
     "COVERAGE",
-    "ENOUGH",
     "LEVELS",
     "MODES",
     "ULTRAVIOLET",
@@ -59,8 +58,9 @@ _WIDTH = 0.5  # mag, over which temperatures and offsets are fitted
 _FARTHEST = 3.0  # largest offset
 _PRIOR = 5.0  # half the inverse variance of the logarithm of a temperature, and of an offset
 _LEAST = 100  # sources with which a bin is fitted by itself
-#: Sources that correct a redshift density or a set: a tail of 5 per cent is then good to 0.7, of 10 to 0.9.
-ENOUGH = 1000
+_ENOUGH = 1000  # sources that correct a redshift density or a set: a tail of 5 per cent is then good to 0.7, of 10 to 0.9
+# Of few sources, a thousand of one class would be of all magnitudes, and scores depend on these: one in a hundred, at least so many.
+_SHARE, _FEWEST = 0.01, 200
 _QUANTILES: Float64 = np.linspace(0, 1, 201)
 
 
@@ -234,9 +234,7 @@ def _centred(values: Float64) -> Float64:
     return np.asarray(values - values.mean())
 
 
-def fit_sets(
-    likelihood: Float64, kind: NDArray[np.integer], magnitude: Float64, enough: int = ENOUGH
-) -> Float64:
+def fit_sets(likelihood: Float64, kind: NDArray[np.integer], magnitude: Float64) -> Float64:
     """Thresholds of the sets of classes by magnitude and class, ``[bins, 3]``: split conformal prediction.
 
     The score of a source is the log odds of its true class (after Sadinle, Lei and Wasserman 2019, JASA 114, 223, who take the
@@ -253,9 +251,8 @@ def fit_sets(
         The truth.
     magnitude : float64 array ``[n]``
         NaN where unknown.
-    enough : int
-        Sources of a class that make the threshold of a bin. Fewer follow the magnitude more closely, and scatter more.
     """
+    enough = int(np.clip(_SHARE * len(kind), _FEWEST, _ENOUGH))
     score = log_odds(likelihood)[np.arange(len(kind)), kind]
     bins, mag = _bins(magnitude), np.where(np.isfinite(magnitude), magnitude, 20.0)
 
@@ -272,7 +269,7 @@ def fit_sets(
     return out
 
 
-def _near(k: int, bins: NDArray[np.intp], mag: Float64, enough: int = ENOUGH) -> NDArray[np.intp]:
+def _near(k: int, bins: NDArray[np.intp], mag: Float64, enough: int = _ENOUGH) -> NDArray[np.intp]:
     """Sources of a bin, or, where these are few, those nearest to its middle."""
     rows = np.flatnonzero(bins == k)
     if len(rows) >= enough:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from imcat.classify.calibration import (
-    ENOUGH,
     Calibration,
     distances,
     fit_levels,
@@ -46,8 +45,6 @@ _TABLES = (
     (True, False),
     (True, True),
 )  # errors, dust: in the order of the modes
-# Of a class in a real table there are hundreds, whose scores depend on the magnitude, and tests go deeper or less deep.
-_OF_TABLES = 200
 _PSF = GLOBALS.index("log_psf")
 _CPU = torch.device("cpu")
 _WAVELENGTHS = (2500.0, 10500.0)
@@ -145,7 +142,6 @@ def _real_modes(network: Seeing, tables: Sequence[TableSet]) -> list[_Mode]:
                     [t.labels.take(r) for _, t, r in chosen],
                     [t.photometry.reference_magnitude()[r.numpy()] for _, t, r in chosen],
                     by_magnitude=True,
-                    enough=_OF_TABLES,
                 )
             )
     return found
@@ -158,7 +154,6 @@ def _fit(
     *,
     by_magnitude: bool,
     offsets: bool = False,
-    enough: int = ENOUGH,
 ) -> _Mode:
     """Temperatures, offsets, thresholds and levels of one mode."""
     vector = np.concatenate([a.vector.numpy().astype(float) for a in said])
@@ -178,7 +173,7 @@ def _fit(
     plain = Calibration.none(1)
     own = replace(plain, temperature=temperature[None], offset=offset[None])
     likelihood = own.corrected(logit, np.zeros(len(kind), np.intp), magnitude)
-    threshold = fit_sets(likelihood, kind, magnitude, enough)
+    threshold = fit_sets(likelihood, kind, magnitude)
     return _Mode(temperature, offset, threshold, levels, vector)
 
 
