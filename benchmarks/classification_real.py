@@ -19,6 +19,7 @@ from imcat.pipeline import catalogue_tile
 from imcat.surveys import find_tiles, read_tile
 
 FIELD = "003918-3-0213"
+_SET_EDGES = (14.0, 18.0, 20.0, 21.0, 22.0, 23.5)  # r
 
 
 def star_galaxy_field() -> dict[str, Any]:
@@ -48,6 +49,20 @@ def star_galaxy_field() -> dict[str, Any]:
         "accuracy_all": float((said == truth).mean()),
         "confusion": [[int(((truth == a) & (said == b) & bright).sum()) for b in (False, True)] for a in (False, True)],
     }  # fmt: skip
+    sets = np.asarray(catalogue["class_set"])[pairs.first]
+    inside = np.array(
+        [("galaxy" if g else "star") in s.split(",") for g, s in zip(truth, sets, strict=True)], bool
+    )
+    found["sets"] = [
+        {"from": a, "to": b, "kind": name, "n": int(rows.sum()), "coverage": float(inside[rows].mean())}
+        for a, b in itertools.pairwise(_SET_EDGES) for name, galaxy in (("star", False), ("galaxy", True))
+        if (rows := (mag >= a) & (mag < b) & (truth == galaxy)).any()
+    ]  # fmt: skip
+    for v in found["sets"]:
+        print(
+            f"   {FIELD} {v['from']:g} to {v['to']:g}: sets of {v['n']:3d} {v['kind']:6s} hold {v['coverage']:.3f}"
+        )
+    found["coverage"] = float(inside.mean())
     if classic is not None:
         found["extended_accuracy"] = float((classic.astype(bool) == truth)[bright].mean())
     print(

@@ -215,11 +215,11 @@ class TestSets:
             assert held[rows].mean() == pytest.approx(COVERAGE, abs=4 * error)
 
     def test_the_rank_is_that_of_split_conformal_prediction(self) -> None:
-        # Of 204 scores the 20th smallest: a tenth of 205, rounded down.
-        score = np.arange(1, 205) / 1000
-        likelihood = np.log(np.stack([score, 1 - score, np.full(204, 1e-12)], axis=1))
-        threshold = fit_sets(np.flip(likelihood, axis=0), np.zeros(204, int), np.full(204, 20.1))
-        np.testing.assert_allclose(threshold, np.log(0.020 / 0.980), atol=1e-6)
+        # Of 154 scores, which make the threshold of every bin, the 15th smallest: a tenth of 155, rounded down.
+        score = np.arange(1, 155) / 1000
+        likelihood = np.log(np.stack([score, 1 - score, np.full(154, 1e-12)], axis=1))
+        threshold = fit_sets(np.flip(likelihood, axis=0), np.zeros(154, int), np.full(154, 20.1))
+        np.testing.assert_allclose(threshold, np.log(0.015 / 0.985), atol=1e-6)
 
     def test_bins_with_few_sources_of_a_class_take_those_nearest(self) -> None:
         share = np.full((3000, 3), 0.2)
