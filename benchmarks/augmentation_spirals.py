@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 from astropy.visualization import make_lupton_rgb
-from augmentation_use import Vectors, arms_table, classical, gain, made_stamps, scores, see, train_head
+from augmentation_use import (
+    Vectors,
+    arms_table,
+    copies_of,
+    gain,
+    made_stamps,
+    rows_of,
+    scores,
+    see,
+    train_head,
+)
 from classification_labels import drawn
 from common import data_dir
 from numpy.typing import NDArray
@@ -60,7 +70,7 @@ def spirals(seeds: int, labels: Sequence[int]) -> dict[str, Any]:
         for number in labels:
             chosen = rows[drawn(label[rows], number, seed)]
             plain = Vectors(seen[chosen], torch.from_numpy(label[chosen]))
-            more = plain.join(_turned(backbone, stamps, chosen, label, seed))
+            more = plain.join(copies_of(backbone, rows_of(stamps, chosen.tolist()), plain.label, seed))
             made, analytic = (_first(p, _COPIES * number) for p in pool)
             arms = {
                 "analytic": [plain], "classical": [more], "generated": [more, made], "with analytic": [more, analytic],
@@ -99,20 +109,6 @@ def _centre(pictures: Array) -> Array:
     half = (pictures.shape[2] - _CENTRE) // 2
     inner = pictures[:, :, half : half + _CENTRE, half : half + _CENTRE]
     return np.asarray(np.median(inner, axis=(0, 2, 3)))
-
-
-def _turned(backbone: Backbone, stamps: Stamps, rows: Array, label: Array, seed: int) -> Vectors:
-    own = Stamps(
-        stamps.signal[rows],
-        stamps.valid[rows],
-        stamps.noise[rows],
-        stamps.wavelength,
-        stamps.fwhm,
-        stamps.pixel,
-    )
-    rng = np.random.default_rng(seed)
-    seen = torch.cat([see(backbone, classical(own, rng)) for _ in range(_COPIES)])
-    return Vectors(seen, torch.from_numpy(label[rows]).repeat(_COPIES))
 
 
 def _simulated(backbone: Backbone, number: int, seed: int, bright: Array) -> tuple[Vectors, Vectors]:

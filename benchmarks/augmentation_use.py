@@ -207,7 +207,7 @@ def morphology(seeds: int, labels: Sequence[int], tests: int = 2000) -> dict[str
             own = sharp_stamps(number, 7800 + 10 * seed, fwhm=fwhm, snr=_SNR)
             signal = np.asarray(own.signal, np.float32)
             plain = _labelled(backbone, own, signal)
-            copies = _copies(backbone, as_stamps(own, signal, fwhm, _PIXEL), plain.label, seed)
+            copies = copies_of(backbone, as_stamps(own, signal, fwhm, _PIXEL), plain.label, seed)
             more = sharp_stamps(_COPIES * number, 7900 + 10 * seed, fwhm=fwhm, snr=_SNR)
             more = more.take(light.ranges.inside(more.asked))
             made = _labelled(backbone, more, made_stamps(light, more, seed))
@@ -229,7 +229,8 @@ def _labelled(backbone: Backbone, own: ObservedStamps, signal: Array) -> Vectors
     return Vectors(seen, torch.from_numpy(own.asked.morphology.astype(np.int64)))
 
 
-def _copies(backbone: Backbone, stamps: Stamps, label: Tensor, seed: int) -> Vectors:
+def copies_of(backbone: Backbone, stamps: Stamps, label: Tensor, seed: int) -> Vectors:
+    """Augmented copies of stamps."""
     rng = np.random.default_rng(seed)
     seen = torch.cat([see(backbone, classical(stamps, rng)) for _ in range(_COPIES)])
     return Vectors(seen, label.repeat(_COPIES))
@@ -265,7 +266,7 @@ def classes(folder: Path, seeds: int, labels: Sequence[int], workers: int) -> di
                 torch.tensor([int(label[k][i]) for k, i in chosen]),
             )
             copies = [
-                _copies(backbone, _some(stamps[k], [i for j, i in chosen if j == k]), torch.tensor([int(label[k][i]) for j, i in chosen if j == k]), seed)
+                copies_of(backbone, rows_of(stamps[k], [i for j, i in chosen if j == k]), torch.tensor([int(label[k][i]) for j, i in chosen if j == k]), seed)
                 for k in range(3) if any(j == k for j, _ in chosen)
             ]  # fmt: skip
             more = plain
@@ -300,7 +301,8 @@ def _fill(more: Vectors, extra: Vectors) -> Vectors:
     return Vectors(more.seen[others].repeat(times, 1), more.label[others].repeat(times))
 
 
-def _some(stamps: Stamps, rows: list[int]) -> Stamps:
+def rows_of(stamps: Stamps, rows: list[int]) -> Stamps:
+    """Some of the stamps."""
     return Stamps(
         stamps.signal[rows],
         stamps.valid[rows],
@@ -338,7 +340,7 @@ def _listed(backbone: Backbone, tile: Tile, place: Array, galaxy: Array) -> Vect
     assert done.stamps is not None
     x, y = np.asarray(done.catalogue["x"]), np.asarray(done.catalogue["y"])
     pairs = match_lists(x, y, place[:, 0], place[:, 1], 1.0 / _SDSS_PIXEL)
-    seen = see(backbone, _some(done.stamps, pairs.first.tolist()))
+    seen = see(backbone, rows_of(done.stamps, pairs.first.tolist()))
     return Vectors(seen, torch.from_numpy(galaxy[pairs.second].astype(np.int64)))
 
 
