@@ -38,8 +38,8 @@ def _joint(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _spread(  # type: ignore[no-untyped-def]
-    stack, members, images, offset, wider, tables, columns, own, flux, weight, residual, fitted, work
-):
+    stack, members, images, offset, wider, tables, columns, own, flux, weight, residual, fitted,
+):  # fmt: skip
     """Spread model of each member, its neighbours taken away, and whether it is extended.
 
     With the PSF f, the wider profile g, the pixels p and weights W it is
@@ -62,9 +62,7 @@ def _spread(  # type: ignore[no-untyped-def]
             if count == 0:
                 continue
             o = offset[k, s]
-            evaluate(
-                stack, i, t, fitted.par[0, i, 0], fitted.par[0, i, 1], value, slope, wider, 1, broad, o, work
-            )
+            evaluate(stack, i, t, fitted.par[0, i, 0], fitted.par[0, i, 1], value, slope, wider, 1, broad, o)
             for p in range(o, o + count):
                 f, g, w = columns[0, 0, p], broad[0, p], weight[p]
                 pair[0, p], pair[1, p] = f, g
@@ -142,7 +140,7 @@ def _points_among_galaxies(  # type: ignore[no-untyped-def]
         # The position of its profile, which was fitted with its neighbours as galaxies too.
         par[k, 1], par[k, 2] = fitted.par[1 + fitted.better[i], i, 0], fitted.par[1 + fitted.better[i], i, 1]
     unit = columns[0][:1]
-    draw_members(stack, members, images, offset, par, 1, 1, point, tables, points, unit, work)
+    draw_members(stack, members, images, offset, par, 1, 1, point, tables, points, unit)
     both = np.empty((1, chosen.shape[1]))
     for k in range(m):
         for s in range(images.size):
@@ -150,7 +148,7 @@ def _points_among_galaxies(  # type: ignore[no-untyped-def]
             end = o + stack.box[members[k], images[s], 2] * stack.box[members[k], images[s], 3]
             both[0, o:end] = unit[0, o:end] if points[k] else chosen[0, o:end]
     _joint(
-        stack, members, images, offset, start, other, both, flux, chi2, model, weight, residual, rules.most, alone, work[0],
+        stack, members, images, offset, start, other, both, flux, chi2, model, weight, residual, rules.most, alone, work,
     )  # fmt: skip
     for k in range(m):
         if points[k]:
@@ -176,7 +174,7 @@ def fit_band(  # type: ignore[no-untyped-def]
     for k in range(m):
         for s in range(images.size):
             largest = max(largest, stack.box[members[k], images[s], 2] * stack.box[members[k], images[s], 3])
-    work = np.empty((4, max(largest, 2 * stack.box[:, :, 2].max())))
+    work = np.empty(largest)
     every = np.ones(m, np.bool_)
     flux, chi2, variance, alone = np.empty(m), np.empty(m), np.empty(m), np.empty(m)
     model, weight, residual = np.empty(total), np.empty(total), np.empty(total)
@@ -194,13 +192,13 @@ def fit_band(  # type: ignore[no-untyped-def]
         # In bands of the shapes the errors are known; elsewhere the derivatives carry those of places and shapes on.
         c = 1 if slot >= 0 else c
         mine = columns[place][:c]
-        draw_members(stack, members, images, offset, par, 1, c, profiles[place], tables, every, mine, work)
+        draw_members(stack, members, images, offset, par, 1, c, profiles[place], tables, every, mine)
         band_fluxes(
-            stack, members, images, offset, start, other, mine, flux, chi2, model, weight, residual, work[0]
+            stack, members, images, offset, start, other, mine, flux, chi2, model, weight, residual, work
         )
         flux_variances(
             stack, members, images, offset, start, other, mine, flux, model, weight,
-            dense[kind], each[kind], nb, rules.most, alone, variance, work[0],
+            dense[kind], each[kind], nb, rules.most, alone, variance, work,
         )  # fmt: skip
         for k in range(m):
             i = members[k]
@@ -225,7 +223,7 @@ def fit_band(  # type: ignore[no-untyped-def]
             _mix(columns, offset[k, s], count, float(fitted.better[members[k]]), chosen)
     _joint(
         stack, members, images, offset, start, other, chosen, flux, chi2, model, weight, residual,
-        rules.most, alone, work[0],
+        rules.most, alone, work,
     )  # fmt: skip
     mixing = np.ones(m)
     for k in range(m):
@@ -254,7 +252,6 @@ def fit_band(  # type: ignore[no-untyped-def]
             weight,
             residual,
             fitted,
-            work,
         )
     if m > 1:
         _points_among_galaxies(
@@ -267,7 +264,7 @@ def fit_band(  # type: ignore[no-untyped-def]
             _mix(columns, offset[k, s], count, fitted.fracdev[members[k], band], chosen)
     _joint(
         stack, members, images, offset, start, other, chosen, flux, chi2, model, weight, residual,
-        rules.most, alone, work[0],
+        rules.most, alone, work,
     )  # fmt: skip
     for k in range(m):
         i = members[k]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["add_model", "dot", "gram", "gram_shared", "layout", "overlaps", "total_models"]
+__all__ = ["add_model", "dot", "gram", "gram_shared", "layout", "mirror", "overlaps", "total_models"]
 
 
 @njit(cache=True, nogil=True)
@@ -168,16 +168,35 @@ def gram_shared(stack, i, j, t, left, first, right, second, weight, matrix):  # 
     """
     x0, x1, y0, y1 = _shared(stack, i, j, t)
     matrix[:] = 0.0
-    for y in range(y0, y1):
-        p = first + (y - stack.box[i, t, 1]) * stack.box[i, t, 2] + x0 - stack.box[i, t, 0]
-        q = second + (y - stack.box[j, t, 1]) * stack.box[j, t, 2] + x0 - stack.box[j, t, 0]
-        wide = max(x1 - x0, 0)
-        w = weight[p : p + wide]
-        for a in range(left.shape[0]):
-            mine = left[a][p : p + wide]
-            for c in range(right.shape[0]):
-                theirs = right[c][q : q + wide]
-                total = 0.0
-                for d in range(wide):
-                    total += w[d] * mine[d] * theirs[d]
-                matrix[a, c] += total
+    wide, high = x1 - x0, y1 - y0
+    if wide <= 0 or high <= 0:
+        return
+    # Copied, so that each product is one long sum and not many short ones.
+    count = wide * high
+    mine, theirs = np.empty(count), np.empty((right.shape[0], count))
+    p0 = first + (y0 - stack.box[i, t, 1]) * stack.box[i, t, 2] + x0 - stack.box[i, t, 0]
+    q0 = second + (y0 - stack.box[j, t, 1]) * stack.box[j, t, 2] + x0 - stack.box[j, t, 0]
+    for c in range(right.shape[0]):
+        for y in range(high):
+            q = q0 + y * stack.box[j, t, 2]
+            theirs[c, y * wide : (y + 1) * wide] = right[c][q : q + wide]
+    for a in range(left.shape[0]):
+        for y in range(high):
+            p = p0 + y * stack.box[i, t, 2]
+            target, values, w = mine[y * wide : (y + 1) * wide], left[a][p : p + wide], weight[p : p + wide]
+            for x in range(wide):
+                target[x] = values[x] * w[x]
+        for c in range(right.shape[0]):
+            matrix[a, c] = dot(mine, theirs[c])
+
+
+@njit(cache=True, nogil=True)
+def mirror(start, other, pair):  # type: ignore[no-untyped-def]
+    """Set the blocks of members and earlier ones to the transposes of those of the earlier ones and them."""
+    for k in range(start.size - 1):
+        for e in range(start[k], start[k + 1]):
+            j = other[e]
+            if j > k:
+                for back in range(start[j], start[j + 1]):
+                    if other[back] == k:
+                        pair[back] = pair[e].T

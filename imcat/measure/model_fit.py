@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from imcat.measure.model_blend import gram, gram_shared, total_models
+from imcat.measure.model_blend import gram, gram_shared, mirror, total_models
 from imcat.measure.model_kernels import evaluate, shape_covariance
 from imcat.measure.model_profiles import sersic_profile
 from imcat.measure.model_solve import solve_blocks
@@ -31,7 +31,7 @@ _RIDGE = 1e-9
 
 
 @njit(cache=True, nogil=True)
-def draw_members(stack, members, images, offset, par, nb, columns, profile, tables, which, out, work):  # type: ignore[no-untyped-def]
+def draw_members(stack, members, images, offset, par, nb, columns, profile, tables, which, out):  # type: ignore[no-untyped-def]
     """Set the columns of the members marked in `which`, see `evaluate`.
 
     Parameters
@@ -57,7 +57,7 @@ def draw_members(stack, members, images, offset, par, nb, columns, profile, tabl
             if stack.box[members[k], images[s], 2] > 0:
                 evaluate(
                     stack, members[k], images[s], par[k, nb], par[k, nb + 1], value, slope, mine, columns,
-                    out, offset[k, s], work,
+                    out, offset[k, s],
                 )  # fmt: skip
 
 
@@ -134,7 +134,8 @@ def normal_equations(  # type: ignore[no-untyped-def]
                     own[k, pa, pd] += fa * fd * small[a, d]
             for e in range(start[k], start[k + 1]):
                 j = other[e]
-                if stack.box[members[j], t, 2] == 0:
+                # On the pixels that both have, both have the same weights: the block of the other is the transpose.
+                if j < k or stack.box[members[j], t, 2] == 0:
                     continue
                 gram_shared(
                     stack, i, members[j], t, columns, offset[k, s], columns, offset[j, s], weight, small
@@ -145,6 +146,7 @@ def normal_equations(  # type: ignore[no-untyped-def]
                     for d in range(c):
                         pd, fd = (b, 1.0) if d == 0 else (nb + d - 1, g)
                         pair[e, pa, pd] += fa * fd * small[a, d]
+    mirror(start, other, pair)
 
 
 @njit(cache=True, nogil=True)
@@ -248,7 +250,7 @@ def fit_members(  # type: ignore[no-untyped-def]
     old, new = np.empty(m), np.empty(m)
     before = par.copy()
     drawn = np.empty_like(columns)
-    draw_members(stack, members, images, offset, par, nb, c, profile, tables, every, columns, work)
+    draw_members(stack, members, images, offset, par, nb, c, profile, tables, every, columns)
     # Fluxes first, at the first guess of the rest.
     for k in range(m):
         for b in range(nb):
@@ -260,7 +262,7 @@ def fit_members(  # type: ignore[no-untyped-def]
         weigh(stack, members, images, offset, model, weight, residual, True)
         normal_equations(
             stack, members, images, slot, nb, offset, start, other, columns, weight, residual, par, own, right, pair,
-            work[0],
+            work,
         )  # fmt: skip
         freeze(frozen, start, other, own, right, pair)
         _ridge(own, stiff, nb)
@@ -275,7 +277,7 @@ def fit_members(  # type: ignore[no-untyped-def]
     for _ in range(iterations):
         normal_equations(
             stack, members, images, slot, nb, offset, start, other, columns, weight, residual, par, own, right, pair,
-            work[0],
+            work,
         )  # fmt: skip
         for k in range(m):
             for a in range(p):
@@ -311,7 +313,7 @@ def fit_members(  # type: ignore[no-untyped-def]
                 _copy_columns(stack, members[k], images, offset[k], columns, drawn)
                 _step(par[k], nb, right[k], stiff[k])
                 _bound(par[k], nb, centre[k], low[k], high[k], longest)
-        draw_members(stack, members, images, offset, par, nb, c, profile, tables, active, columns, work)
+        draw_members(stack, members, images, offset, par, nb, c, profile, tables, active, columns)
         _amplitudes(par, slot, amplitude)
         total_models(stack, members, images, offset, start, other, columns[0], amplitude, model)
         weigh(stack, members, images, offset, model, weight, residual, False)
@@ -337,7 +339,7 @@ def fit_members(  # type: ignore[no-untyped-def]
         weigh(stack, members, images, offset, model, weight, residual, True)
         _chi_squares(stack, members, images, offset, weight, residual, par, centre, stiff, old)
     normal_equations(
-        stack, members, images, slot, nb, offset, start, other, columns, weight, residual, par, own, right, pair, work[0],
+        stack, members, images, slot, nb, offset, start, other, columns, weight, residual, par, own, right, pair, work,
     )  # fmt: skip
     for k in range(m):
         status[k] = 0 if done[k] and damping[k] <= _LOST else 1

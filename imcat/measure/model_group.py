@@ -177,7 +177,7 @@ def _fit_kind(  # type: ignore[no-untyped-def]
     for k in range(m):
         for s in range(images.size):
             largest = max(largest, stack.box[members[k], images[s], 2] * stack.box[members[k], images[s], 3])
-    work = np.empty((4, max(largest, 2 * stack.box[:, :, 2].max())))
+    work = np.empty(largest)
     columns = np.zeros((c, total))
     model, weight, residual = np.zeros(total), np.zeros(total), np.zeros(total)
     own, right, pair = np.zeros((m, p, p)), np.zeros((m, p)), np.zeros((other.size, p, p))
@@ -189,7 +189,7 @@ def _fit_kind(  # type: ignore[no-untyped-def]
     noise_own, noise_pair = np.zeros((m, p, p)), np.zeros((other.size, p, p))
     noise_products(
         stack, members, images, slot, nb, offset, start, other, columns, weight, model, par, noise_own, noise_pair,
-        work[0],
+        work,
     )  # fmt: skip
     for k in range(m):
         for a in range(p):

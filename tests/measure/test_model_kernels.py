@@ -38,7 +38,7 @@ def _columns(stack: Stack, place: Float64, shape: Float64, profile: Float64, col
     shape_covariance(shape, value, slope)
     count = int(stack.box[0, 0, 2] * stack.box[0, 0, 3])
     out = np.zeros((columns, count + 5))
-    evaluate(stack, 0, 0, place[0], place[1], value, slope, profile, columns, out, 5, np.zeros((4, count)))
+    evaluate(stack, 0, 0, place[0], place[1], value, slope, profile, columns, out, 5)
     assert not out[:, :5].any()
     return out[:, 5:]
 
