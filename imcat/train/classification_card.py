@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from imcat.classify.calibration import (
+    MODES,
     Calibration,
     distances,
     fit_levels,
@@ -56,7 +57,12 @@ _FAILURES = (
 )
 
 
-def calibrate(network: Seeing, sets: Sequence[LabelledSet], tables: Sequence[TableSet]) -> Calibration:
+def calibrate(
+    network: Seeing,
+    sets: Sequence[LabelledSet],
+    tables: Sequence[TableSet],
+    kept: Calibration | None = None,
+) -> Calibration:
     """Fit what makes the answers probabilities, on sources that training did not see.
 
     Parameters
@@ -67,14 +73,17 @@ def calibrate(network: Seeing, sets: Sequence[LabelledSet], tables: Sequence[Tab
         Simulated, one for each list of bands.
     tables : sequence of TableSet
         Validation rows of real tables; without any, what holds for photometry alone stands for them.
+    kept : Calibration, optional
+        One whose modes stay, and its measure of distances, but for the modes that `sets` are of; `tables` are not used then.
     """
     sharp = [bool(np.nanmedian(s.photometry.extra[:, _PSF]) < np.log(SHARP)) for s in sets]
     ground = [s for s, is_sharp in zip(sets, sharp, strict=True) if not is_sharp]
     space = [s for s, is_sharp in zip(sets, sharp, strict=True) if is_sharp]
+    if kept is not None:
+        return _renewed(network, ground, space, kept)
     # Where one kind of image is missing, the other stands for it.
     plain, above = _simulated_modes(network, ground or space), _simulated_modes(network, space or ground)
-    bare = [_bare_mode(network, ground or space, errors, dust) for errors, dust in _TABLES]
-    ultraviolet = [_bare_mode(network, space or ground, errors, dust) for errors, dust in _TABLES]
+    bare, ultraviolet = _bare_modes(network, ground or space), _bare_modes(network, space or ground)
     real = _real_modes(network, tables) or [plain[-1], plain[-1]]
     seen = [
         plain[0].vector,
@@ -88,6 +97,25 @@ def calibrate(network: Seeing, sets: Sequence[LabelledSet], tables: Sequence[Tab
         np.stack([m.levels for m in modes]), mean, whiten,
         np.stack([distances(m.vector, mean, whiten) for m in modes]), np.stack([m.offset for m in modes]),
     )  # fmt: skip
+
+
+def _renewed(
+    network: Seeing, ground: Sequence[LabelledSet], space: Sequence[LabelledSet], kept: Calibration
+) -> Calibration:
+    """A calibration with the modes of one or of both kinds of images fitted anew."""
+    arrays = {name: values.copy() for name, values in kept.arrays().items()}
+    for sets, first, first_bare in ((ground, "both", "magnitudes"), (space, "both, sharp", "ultraviolet")):
+        if not sets:
+            continue
+        for start, modes in (
+            (first, _simulated_modes(network, sets)),
+            (first_bare, _bare_modes(network, sets)),
+        ):
+            for place, mode in enumerate(modes, MODES.index(start)):
+                arrays["distance"][place] = distances(mode.vector, kept.mean, kept.whiten)
+                for name in ("temperature", "offset", "threshold", "levels"):
+                    arrays[name][place] = getattr(mode, name)
+    return Calibration.from_arrays(arrays)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +136,11 @@ def _simulated_modes(network: Seeing, sets: Sequence[LabelledSet]) -> list[_Mode
         said = [answers(network, s, np.arange(len(s)), _CPU, see=see, measure=measure) for s in sets]
         found.append(_fit(said, [s.labels for s in sets], [s.magnitude for s in sets], by_magnitude=measure))
     return found
+
+
+def _bare_modes(network: Seeing, sets: Sequence[LabelledSet]) -> list[_Mode]:
+    """Each of `_TABLES`."""
+    return [_bare_mode(network, sets, errors, dust) for errors, dust in _TABLES]
 
 
 def _bare_mode(network: Seeing, sets: Sequence[LabelledSet], errors: bool, dust: bool) -> _Mode:

@@ -24,7 +24,9 @@ from imcat.train.source_training import real_tables
 __all__ = ["recalibrate"]
 
 
-def recalibrate(name: str, samples: Path, *, weights: Path | None = None, workers: int = 1) -> Path:
+def recalibrate(
+    name: str, samples: Path, *, weights: Path | None = None, workers: int = 1, survey: str = ""
+) -> Path:
     """Fit temperatures, sets, levels and distances again, and write weights and card in place of the old ones.
 
     The few tiles that judged the training, which it calibrates with besides, take no part here.
@@ -39,6 +41,8 @@ def recalibrate(name: str, samples: Path, *, weights: Path | None = None, worker
         Folder of the weights; default: those that come with imcat.
     workers : int
         Processes that simulate.
+    survey : str
+        ``sdss`` or ``csst``: only what is fitted to simulated tiles of this survey, and the rest stays; empty: all.
 
     Returns
     -------
@@ -55,19 +59,23 @@ def recalibrate(name: str, samples: Path, *, weights: Path | None = None, worker
     arrays = load((folder / f"{name}.safetensors").read_bytes())
     blank = {f"calibration.{k}": v for k, v in Calibration.none(1).arrays().items()}
     kept = {k: v for k, v in arrays.items() if not k.startswith("calibration.")}
-    trained = from_arrays(kept | blank, card)
+    trained = from_arrays(arrays if survey else kept | blank, card)
     settings = [SampleSettings(**s) for s in card["samples"] if s.get("role") == "calibration"]
+    settings = [s for s in settings if survey in ("", s.survey)]
     paths = [
         p for s in settings for p in build_samples(samples, s, StampSettings(size=trained.size), workers)
     ]
     if not paths:
         raise InputError(
-            "the card names no samples of the role calibration",
+            f"the card names no samples of the role calibration{' of ' + survey if survey else ''}",
             path=str(folder / f"{name}.toml"),
             expected="weights of a recipe that has some, as weights/recipes/classifier_fits.toml",
         )
     sets = simulated_sets([read_sample(p) for p in paths])
-    calibration = calibrate(trained.network, sets, real_tables(card["tables"])[1])
+    if survey:
+        calibration = calibrate(trained.network, sets, [], trained.calibration)
+    else:
+        calibration = calibrate(trained.network, sets, real_tables(card["tables"])[1])
     data = save(replace(trained, calibration=calibration).arrays())
     values = {k: v for k, v in card.items() if k not in ("format", "sha256")}
     return write_with_card(folder, name, data, FORMAT, values)
@@ -81,8 +89,12 @@ def _main() -> None:
     parser.add_argument("--name", default="classifier", help="of the weights")
     parser.add_argument("--weights", type=Path, help="their folder; default: those that come with imcat")
     parser.add_argument("--workers", type=int, default=1, help="processes that simulate")
+    parser.add_argument(
+        "--survey", default="", choices=("sdss", "csst"), help="only what its tiles calibrate"
+    )
     given = parser.parse_args()
-    print(recalibrate(given.name, given.samples, weights=given.weights, workers=given.workers))
+    options = {"weights": given.weights, "workers": given.workers, "survey": given.survey}
+    print(recalibrate(given.name, given.samples, **options))
 
 
 if __name__ == "__main__":

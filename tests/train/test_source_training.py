@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import save
 from torch import Tensor, nn
 
 import imcat.train.classification as classification
@@ -19,16 +20,17 @@ import imcat.train.pretrain as pretraining
 import imcat.train.recalibration as recalibration
 from imcat.backbones.vit import VitSettings
 from imcat.catalogue.fields import AB_FLUX
-from imcat.classify.calibration import MODES
+from imcat.classify.calibration import MODES, Calibration
 from imcat.classify.network import MORPHOLOGIES, Answer, Measured, Seeing, measured
 from imcat.classify.photometry import table_photometry
 from imcat.classify.prior import EDGES
-from imcat.classify.trained import load_classifier
+from imcat.classify.trained import FORMAT, load_classifier
 from imcat.errors import ConfigError, InputError
 from imcat.simulate.scene import Models
 from imcat.simulate.sources import Kind
 from imcat.stamps import CONDITIONS, Stamps, StampSettings, band_conditions, compress
 from imcat.surveys.extinction import band_extinction
+from imcat.train.card_text import write_with_card
 from imcat.train.classification import (
     ClassifierRecipe,
     _padded,
@@ -695,6 +697,22 @@ class TestClassifier:
         assert {k: v for k, v in first.card.items() if k != "sha256"} == {
             k: v for k, v in second.card.items() if k != "sha256"
         }
+        # Of one survey: what its tiles calibrate, and with the same tiles the same numbers; the rest stays.
+        fitted = ("temperature", "offset", "threshold", "levels", "distance")
+        right = second.calibration.arrays()
+        wrong = {name: value + 1.0 if name in fitted else value for name, value in right.items()}
+        data = save(replace(second, calibration=Calibration.from_arrays(wrong)).arrays())
+        plain_card = {k: v for k, v in second.card.items() if k not in ("format", "sha256")}
+        write_with_card(tmp_path, "classifier", data, FORMAT, plain_card)
+        recalibration.recalibrate("classifier", tmp_path, weights=tmp_path, survey="sdss")
+        third = load_classifier("classifier", str(tmp_path)).calibration.arrays()
+        others = [k for k, mode in enumerate(MODES) if any(w in mode for w in ("spectro", "sharp", "ultra"))]
+        renewed = [k for k in range(len(MODES)) if k not in others]
+        for name in fitted:
+            np.testing.assert_allclose(third[name][others], wrong[name][others], rtol=1e-6)
+            np.testing.assert_allclose(third[name][renewed], right[name][renewed], rtol=1e-6, atol=1e-6)
+        with pytest.raises(InputError, match="role calibration of csst"):
+            recalibration.recalibrate("classifier", tmp_path, weights=tmp_path, survey="csst")
         # Nothing to calibrate with: said so, and nothing written.
         write_classifier(
             network,
