@@ -1,11 +1,13 @@
 """The classifier: real tables, simulated tiles, the independent simulator, few labels, lenses, speed, with baselines.
 
-``--parts`` names what is measured; results of parts measured before are kept beside it.
+``--parts`` names what is measured; results of parts measured before are kept beside it. With ``--survey`` the parts that judge
+a calibration do so on tiles of one survey.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +45,17 @@ PARTS = (
 )
 _DIGITS = 12  # of the checksum of the weights
 _TEST = {"sdss": 908, "csst": 909}
-_TILES = {"sdss": 48, "csst": 15}
+_TILES = {"sdss": 48, "csst": 57}
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--samples", type=Path, help="folder that keeps simulated samples from run to run")
+    parser.add_argument(
+        "--survey",
+        choices=tuple(_TILES),
+        help="of calibration and magnitudes; what is kept of the other stays",
+    )
     parser.add_argument("--images", type=int, help="of lenses and look-alikes, a tenth of them CSST-like")
 
 
@@ -59,6 +66,7 @@ def main() -> None:
     parts = options.parts.split(",")
     result: dict[str, Any] = print_header("classification")
     trained = load_classifier()
+    sha = trained.card["sha256"][:_DIGITS]
     with scratch() as folder:
         samples = options.samples or folder / "samples"
         few = 1 if quick else 0
@@ -70,16 +78,27 @@ def main() -> None:
         def test(survey: str) -> Any:
             return like_training(samples, survey, few or _TILES[survey], _TEST[survey])
 
+        def of_surveys(part: str, judge: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+            before = _kept(quick).get(part, {}) if options.survey else {}
+            found = {
+                k: v if "weights" in v else v | {"weights": before["weights"]}
+                for k, v in before.items()
+                if isinstance(v, dict)
+            }
+            for survey in (options.survey,) if options.survey else _TILES:
+                found[survey] = judge(trained, test(survey), survey) | {"weights": sha}
+            return found
+
+        def judged() -> dict[str, Any]:
+            turns = {} if options.survey == "csst" else {"rotations": rotations(trained, test("sdss"))}
+            return of_surveys("calibration", calibration) | turns
+
         measure = {
             "tables": lambda: real_tables(trained),
             "field": star_galaxy_field,
             "classes": lambda: classes(trained, survey_set(samples, few or 14), training("sdss")),
-            "calibration": lambda: {
-                "sdss": calibration(trained, test("sdss"), "sdss"),
-                "csst": calibration(trained, test("csst"), "csst"),
-                "rotations": rotations(trained, test("sdss")),
-            },
-            "magnitudes": lambda: magnitudes(trained, test("sdss"), test("csst")),
+            "calibration": judged,
+            "magnitudes": lambda: of_surveys("magnitudes", magnitudes),
             "csst": lambda: csst_redshifts(trained, test("csst"), training("csst")),
             "independent": lambda: independent(folder),
             "labels": lambda: few_labels(
@@ -94,19 +113,24 @@ def main() -> None:
         }
         for part in parts:
             print(f"\n{part}", flush=True)
-            result[part] = {**measure[part](), "weights": trained.card["sha256"][:_DIGITS]}
+            result[part] = {**measure[part](), "weights": sha}
             # Part by part, so that one that is stopped costs no other.
             whole = _kept(quick) | result
             verdicts = [v for p in PARTS if p in whole for v in _verdicts(whole[p])]
             save("classification", whole | {"verdicts": verdicts}, quick=quick)
             if part == "labels" and not quick:
                 write_metrics("backbone", _of_the_backbone(whole["labels"]))
-        _tell_others(whole, trained.card["sha256"][:_DIGITS])
+        _tell_others(whole, sha)
 
 
 def _tell_others(whole: dict[str, Any], weights: str) -> None:
     """Say which of the kept results are of other weights than these."""
-    others = [p for p in PARTS if p in whole and whole[p].get("weights") != weights]
+    parts = {p: whole[p] for p in PARTS if p in whole}
+    for part in ("calibration", "magnitudes"):
+        parts |= {
+            f"{part} ({k})": v for k, v in whole.get(part, {}).items() if k in _TILES and "weights" in v
+        }
+    others = [p for p, v in parts.items() if v.get("weights") != weights]
     if others:
         print(f"\nkept from runs with other weights than {weights}: {', '.join(others)}")
 

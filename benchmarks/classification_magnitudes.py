@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from classification_tables import calibration_error
+from classification_tables import CALIBRATION_EDGES, calibration_error
 from common import verdict
 from scipy.special import softmax
 
@@ -20,16 +20,11 @@ from imcat.classify.trained import TrainedClassifier
 from imcat.simulate.sources import Kind
 from imcat.train.classification_data import LabelledSet
 
-_EDGES = {"sdss": (14.0, 18.0, 20.0, 21.5, 22.5, 24.0), "csst": (17.0, 21.0, 23.0, 24.5, 26.0)}
 _INTERVAL = (0.16, 0.84)
 
 
-def magnitudes(trained: TrainedClassifier, sdss: LabelledSet, csst: LabelledSet) -> dict[str, Any]:
+def magnitudes(trained: TrainedClassifier, own: LabelledSet, survey: str) -> dict[str, Any]:
     """Sets, probabilities and redshifts of galaxies from photometry alone: all that a catalogue has, and less and less."""
-    return {"sdss": _tables(trained, sdss, "sdss"), "csst": _tables(trained, csst, "csst")}
-
-
-def _tables(trained: TrainedClassifier, own: LabelledSet, survey: str) -> dict[str, Any]:
     p = own.photometry
     given = {
         "all of a catalogue": p,
@@ -37,9 +32,9 @@ def _tables(trained: TrainedClassifier, own: LabelledSet, survey: str) -> dict[s
         "magnitudes, errors": table_photometry(p.wavelength, p.total, p.total_err),
         "magnitudes": table_photometry(p.wavelength, p.total),
     }
-    found: dict[str, Any] = {"sources": len(own), "edges": _EDGES[survey]}
+    found: dict[str, Any] = {"sources": len(own), "edges": CALIBRATION_EDGES[survey]}
     for name, photometry in given.items():
-        found[name] = _judged(trained, own, photometry, _EDGES[survey])
+        found[name] = _judged(trained, own, photometry, CALIBRATION_EDGES[survey])
         v = found[name]
         bins = " ".join(f"{c:.3f}" for c in v["bins"])
         print(

@@ -17,7 +17,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from classification_tables import calibration_error, error_by_group, features, nmad, paired, tuned_trees
+from classification_tables import (
+    CALIBRATION_EDGES,
+    calibration_error,
+    error_by_group,
+    features,
+    nmad,
+    paired,
+    tuned_trees,
+)
 from common import data_dir, verdict
 from numpy.typing import NDArray
 from scipy.special import softmax
@@ -124,7 +132,7 @@ def like_training(folder: Path, survey: str, tiles: int, seed: int) -> LabelledS
     settings = SampleSettings(tiles=tiles, seed=seed)
     if survey == "csst":
         settings = replace(
-            settings, survey="csst", width=2048, height=2048, stars=400, galaxies=700, quasars=500, bright=17.0, faint=26.5,
+            settings, survey="csst", width=1448, height=1448, stars=200, galaxies=350, quasars=250, bright=17.0, faint=26.5,
             lenses=60000.0, lookalikes=60000.0,
         )  # fmt: skip
     return simulated_sets([read_sample(p) for p in build_samples(folder, settings, StampSettings(), 2)])[0]
@@ -233,13 +241,12 @@ def calibration(trained: TrainedClassifier, own: LabelledSet, survey: str) -> di
     sky = trained.sky.shares(mag, None)[every, truth] / mix.shares(mag)[every, truth]
     # Seeing and depth are a tile's, and its sources share them: the width of the PSF tells tiles apart.
     _, tile = np.unique(own.photometry.extra[:, GLOBALS.index("log_psf")], return_inverse=True)
-    edges = (14.0, 18.0, 20.0, 21.5, 22.5, 24.0) if survey == "sdss" else (17.0, 21.0, 23.0, 24.5, 26.0)
     found: dict[str, Any] = {
         "sources": len(own),
         "calibration_error": calibration_error(share, truth),
         "bins": [],
     }
-    for a, b in itertools.pairwise(edges):
+    for a, b in itertools.pairwise(CALIBRATION_EDGES[survey]):
         rows = (mag >= a) & (mag < b)
         found["bins"].append(
             {
