@@ -43,13 +43,14 @@ PARTS = (
     "lenses",
     "speed",
 )
+_OF_SURVEYS = ("calibration", "magnitudes")
 _DIGITS = 12  # of the checksum of the weights
 _TEST = {"sdss": 908, "csst": 909}
 _TILES = {"sdss": 48, "csst": 57}
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
+    parser.add_argument("--parts", help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--samples", type=Path, help="folder that keeps simulated samples from run to run")
     parser.add_argument(
         "--survey",
@@ -63,7 +64,7 @@ def main() -> None:
     """Measure."""
     options = arguments(str(__doc__), _options)
     quick = options.quick
-    parts = options.parts.split(",")
+    parts = (options.parts or ",".join(_OF_SURVEYS if options.survey else PARTS)).split(",")
     result: dict[str, Any] = print_header("classification")
     trained = load_classifier()
     sha = trained.card["sha256"][:_DIGITS]
@@ -126,9 +127,11 @@ def main() -> None:
 def _tell_others(whole: dict[str, Any], weights: str) -> None:
     """Say which of the kept results are of other weights than these."""
     parts = {p: whole[p] for p in PARTS if p in whole}
-    for part in ("calibration", "magnitudes"):
+    for part in _OF_SURVEYS:
         parts |= {
-            f"{part} ({k})": v for k, v in whole.get(part, {}).items() if k in _TILES and "weights" in v
+            f"{part} ({k})": v
+            for k, v in whole.get(part, {}).items()
+            if isinstance(v, dict) and "weights" in v
         }
     others = [p for p, v in parts.items() if v.get("weights") != weights]
     if others:

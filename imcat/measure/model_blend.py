@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+#: Pixels of a strip: eight numbers of double precision for each are 26 kB.
+_STRIP = 400
+
 __all__ = ["add_model", "dot", "gram", "gram_shared", "layout", "mirror", "overlaps", "total_models"]
 
 
@@ -171,23 +174,30 @@ def gram_shared(stack, i, j, t, left, first, right, second, weight, matrix):  # 
     wide, high = x1 - x0, y1 - y0
     if wide <= 0 or high <= 0:
         return
-    # Copied, so that each product is one long sum and not many short ones.
-    count = wide * high
-    mine, theirs = np.empty(count), np.empty((right.shape[0], count))
-    p0 = first + (y0 - stack.box[i, t, 1]) * stack.box[i, t, 2] + x0 - stack.box[i, t, 0]
-    q0 = second + (y0 - stack.box[j, t, 1]) * stack.box[j, t, 2] + x0 - stack.box[j, t, 0]
-    for c in range(right.shape[0]):
-        for y in range(high):
-            q = q0 + y * stack.box[j, t, 2]
-            theirs[c, y * wide : (y + 1) * wide] = right[c][q : q + wide]
-    for a in range(left.shape[0]):
-        for y in range(high):
-            p = p0 + y * stack.box[i, t, 2]
-            target, values, w = mine[y * wide : (y + 1) * wide], left[a][p : p + wide], weight[p : p + wide]
-            for x in range(wide):
-                target[x] = values[x] * w[x]
+    # Copied, so that each product is a long sum and not many short ones; in strips that the nearest cache holds.
+    rows = min(max(_STRIP // wide, 1), high)
+    mine, theirs = np.empty(rows * wide), np.empty((right.shape[0], rows * wide))
+    for top in range(y0, y1, rows):
+        lines = min(rows, y1 - top)
+        count = lines * wide
+        p0 = first + (top - stack.box[i, t, 1]) * stack.box[i, t, 2] + x0 - stack.box[i, t, 0]
+        q0 = second + (top - stack.box[j, t, 1]) * stack.box[j, t, 2] + x0 - stack.box[j, t, 0]
         for c in range(right.shape[0]):
-            matrix[a, c] = dot(mine, theirs[c])
+            for y in range(lines):
+                q = q0 + y * stack.box[j, t, 2]
+                theirs[c, y * wide : (y + 1) * wide] = right[c][q : q + wide]
+        for a in range(left.shape[0]):
+            for y in range(lines):
+                p = p0 + y * stack.box[i, t, 2]
+                target, values, w = (
+                    mine[y * wide : (y + 1) * wide],
+                    left[a][p : p + wide],
+                    weight[p : p + wide],
+                )
+                for x in range(wide):
+                    target[x] = values[x] * w[x]
+            for c in range(right.shape[0]):
+                matrix[a, c] += dot(mine[:count], theirs[c, :count])
 
 
 @njit(cache=True, nogil=True)

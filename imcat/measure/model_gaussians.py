@@ -49,6 +49,8 @@ _NARROW = 0.02
 _SPAN = 250.0
 #: Largest exponent of a ratio between rows.
 _LARGEST = 500.0
+#: What is less is 0 in single precision: sums of numbers near the smallest one, 1e-38, are slow on some processors.
+_LEAST = 1e-30
 #: Pixels of a row that a Gaussian must leave out for its rows to be summed one by one, not as one long one.
 _WORTH = 24
 
@@ -194,7 +196,7 @@ def add_rows(own, row, ratio, wide, first, last, image, values):  # type: ignore
     image : float64
         Of the footprint, row by row.
     values : float32
-        Set to the Gaussian on these rows; empty: not wanted.
+        Set to the Gaussian on those of the pixels that it reaches; empty: not wanted.
 
     Returns
     -------
@@ -221,7 +223,7 @@ def add_rows(own, row, ratio, wide, first, last, image, values):  # type: ignore
             for x in range(left, right):
                 g = row[x]
                 pixels[x] += g
-                kept[x] = g
+                kept[x] = g if abs(g) > _LEAST else 0.0
                 row[x] = g * ratio[x]
                 ratio[x] *= fall
     return begin - first, max(end, begin) - first
@@ -241,16 +243,16 @@ def gather(own, wide, begin, end, block):  # type: ignore[no-untyped-def]
         See `BLOCK`.
     """
     left, right = int(own[_LEFT]), int(own[_RIGHT]) + 1
-    columns = block.size // STRIDE - 3
+    derivatives = block.size // STRIDE - 3
     whole = right - left == wide
     for line in range(1 if whole else end - begin):
         first = (begin + line) * wide + left
         last = end * wide if whole else first + right - left
-        if columns == 2 or own[_SHARE] <= 0.0:
+        if derivatives == 2 or own[_SHARE] <= 0.0:
             _by_place(own, first, last, block)
         else:
             _by_shape(own, first, last, block)
-        if columns > 5:
+        if derivatives > 5:
             _by_index(own, first, last, block)
 
 

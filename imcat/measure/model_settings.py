@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from imcat.errors import ConfigError
 
-__all__ = ["ModelSettings"]
+__all__ = ["LARGEST_LIMIT", "ModelSettings"]
+
+#: Largest ``footprint_limit``: rows of such footprints fit into `imcat.measure.model_gaussians.STRIDE`.
+LARGEST_LIMIT = 1000
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class ModelSettings:
             ("footprint_noise", self.footprint_noise > 0, "a positive number"),
             ("footprint_widths", self.footprint_widths >= 1, "1 or more"),
             ("footprint_radii", self.footprint_radii >= 1, "1 or more"),
-            ("footprint_limit", 8 <= self.footprint_limit <= 1000, "8 to 1000"),
+            ("footprint_limit", 8 <= self.footprint_limit <= LARGEST_LIMIT, f"8 to {LARGEST_LIMIT}"),
             ("neighbour_noise", self.neighbour_noise > 0, "a positive number"),
             ("group_members", self.group_members >= 1, "1 or more"),
             ("joint_members", 1 <= self.joint_members <= 40, "1 to 40"),

@@ -74,7 +74,8 @@ def calibrate(
     tables : sequence of TableSet
         Validation rows of real tables; without any, what holds for photometry alone stands for them.
     kept : Calibration, optional
-        One whose modes stay, and its measure of distances, but for the modes that `sets` are of; `tables` are not used then.
+        One whose modes stay, and its measure of distances, but for the modes that `sets` are of; `tables` are not used then,
+        nor does anything stand for what is missing.
     """
     sharp = [bool(np.nanmedian(s.photometry.extra[:, _PSF]) < np.log(SHARP)) for s in sets]
     ground = [s for s, is_sharp in zip(sets, sharp, strict=True) if not is_sharp]

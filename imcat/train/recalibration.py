@@ -42,7 +42,8 @@ def recalibrate(
     workers : int
         Processes that simulate.
     survey : str
-        ``sdss`` or ``csst``: only what is fitted to simulated tiles of this survey, and the rest stays; empty: all.
+        ``sdss`` or ``csst``: only what is fitted to simulated tiles of this survey; the rest stays, that of real tables and the
+        measure of distances too. Empty: all.
 
     Returns
     -------

@@ -7,8 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from imcat.measure.model_blend import mirror
+from imcat.measure.model_gaussians import STRIDE
 from imcat.measure.model_kernels import Stack, evaluate, shape_covariance
 from imcat.measure.model_profiles import classical_profiles, sersic_profile, sersic_tables
+from imcat.measure.model_settings import LARGEST_LIMIT
 from imcat.measure.model_solve import inverse, solve_blocks
 from imcat.psf.mixture import PsfMixture, moffat_mixture
 from imcat.render.components import ellipses
@@ -62,7 +64,7 @@ def _columns(stack: Stack, place: Float64, shape: Float64, profile: Float64, col
 def test_images_are_those_of_the_renderer(
     psf: PsfMixture, radius: float, ratio: float, angle: float, kind: int
 ) -> None:
-    # Both sides of the limit between small and large footprints.
+    # Gaussians with whole rows, and with the parts of them that they reach.
     for side in (24, 100):
         stack = _stack(side, psf)
         place = np.array([0.1, -0.2])
@@ -100,6 +102,26 @@ def test_derivatives_are_those_of_the_image(radius: float, side: int, percent: f
             ) / 2e-4
             off = np.percentile(np.abs(columns[k + 1] - numerical), percent)
             assert off < error * np.abs(numerical).max()
+
+
+def test_the_widest_footprints_have_room() -> None:
+    # A row of these is longer than a block of rows; pixels that a narrow footprint has too are the same.
+    wide = 2 * LARGEST_LIMIT + 1
+    assert wide <= STRIDE
+    narrow, tables = _stack(24, moffat_mixture(3.3, 3.0)), sersic_tables()
+    profile = np.empty((tables.shape[2], 4))
+    sersic_profile(np.log(1.5), tables, profile)
+    left = wide // 2 - 12
+    broad = narrow._replace(box=np.array([[[0, 0, wide, 24]]]), x=narrow.x + left)
+    for columns in (1, 3, 6, 7):
+        few, many = (
+            _columns(stack, np.zeros(2), _parameters(1.0, 0.6, 40.0), profile, columns).reshape(
+                columns, 24, -1
+            )
+            for stack in (narrow, broad)
+        )
+        for mine, theirs in zip(few, many[:, :, left : left + 24], strict=True):
+            np.testing.assert_allclose(theirs, mine, atol=1e-4 * np.abs(mine).max())
 
 
 def test_the_derivative_by_the_index_is_that_of_the_image() -> None:
