@@ -46,7 +46,7 @@ PARTS = (
 _OF_SURVEYS = ("calibration", "magnitudes")
 _DIGITS = 12  # of the checksum of the weights
 _TEST = {"sdss": 908, "csst": 909}
-_TILES = {"sdss": 48, "csst": 57}
+_TILES = {"sdss": 48, "csst": 58}
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

@@ -28,7 +28,7 @@ REDSHIFTS = ("boss", "main", "ugriz", "quasars")
 DRAWS = 2000  # of a bootstrap
 TRIALS = 24  # settings of the trees that are tried
 #: Magnitudes between which calibrations are judged; of CSST-like tiles about as many sources lie in each bin.
-CALIBRATION_EDGES = {"sdss": (14.0, 18.0, 20.0, 21.5, 22.5, 24.0), "csst": (17.0, 22.25, 24.75, 26.5)}
+CALIBRATION_EDGES = {"sdss": (14.0, 18.0, 20.0, 21.5, 22.5, 24.0), "csst": (17.0, 22.25, 24.7, 26.5)}
 
 Array = NDArray[Any]
 
