@@ -11,7 +11,7 @@ import numpy as np
 
 from imcat.catalogue.fields import AB_FLUX
 from imcat.errors import InputError
-from imcat.psf.mixture import PsfMixture, fit_mixture
+from imcat.psf.mixture import PsfMixture
 from imcat.simulate.filters import FilterSet
 from imcat.simulate.observation import ExposureModel, Observation, sky_plane
 from imcat.simulate.sdss_camera import galactic_place, tangent_wcs
@@ -29,7 +29,7 @@ from imcat.surveys.csst_constants import (
     TAI_MINUS_UTC,
     TELESCOPE_DIAMETER,
 )
-from imcat.surveys.curves import ab_zero_point, psf_image, throughput
+from imcat.surveys.curves import ab_zero_point, psf_gaussians, throughput
 from imcat.surveys.source import hashed_number
 
 __all__ = [
@@ -52,7 +52,6 @@ _SLEW = 110.0  # seconds between exposures
 _DITHER, _DITHER_SHARE = 2.5, 0.03
 _ROTATION = 0.01  # degrees
 _ELLIPTICITY = 0.02
-_PSF_REACH = 24  # pixels around the centre to which the packaged PSF is fitted
 # Hits a square centimetre and second in low orbit (Miles et al. 2021, ApJ 918, 86: about one), 10-micron pixels.
 CSST_HITS = 1.1
 CSST_PIXEL_CM = 10e-4
@@ -173,15 +172,6 @@ def zero_point_of(band: str) -> float:
     return ab_zero_point(*throughput("csst", band), TELESCOPE_DIAMETER)
 
 
-@cache
-def _round_psf(band: str) -> PsfMixture:
-    image = psf_image("csst", band)
-    middle = image.shape[0] // 2
-    reach = _PSF_REACH
-    part = image[middle - reach : middle + reach, middle - reach : middle + reach]
-    return fit_mixture(part, subpixels=2, components=5)
-
-
 def csst_psf(band: str, stretch: float = 1.0, ellipticity: tuple[float, float] = (0.0, 0.0)) -> PsfMixture:
     """PSF of a band, wider than packaged or sheared where asked for.
 
@@ -194,16 +184,14 @@ def csst_psf(band: str, stretch: float = 1.0, ellipticity: tuple[float, float] =
     ellipticity : (float, float)
         Shear of the covariances: ``xx`` times 1 + e1, ``yy`` times 1 - e1, and e2 of their mean to ``xy``.
     """
-    from dataclasses import replace
-
-    psf = _round_psf(band)
-    covariances = np.array(psf.covariances) * stretch**2
+    weights, packaged = psf_gaussians("csst", band)
+    covariances = packaged * stretch**2
     e1, e2 = ellipticity
     mean = 0.5 * (covariances[:, 0] + covariances[:, 2])
     sheared = np.stack(
         [covariances[:, 0] * (1 + e1), covariances[:, 1] + e2 * mean, covariances[:, 2] * (1 - e1)], axis=1
     )
-    return replace(psf, covariances=sheared)
+    return PsfMixture(weights, sheared, subpixels=2)
 
 
 def _place(rng: np.random.Generator) -> tuple[float, float, float, float]:

@@ -7,6 +7,7 @@ installed package. The pivot wavelength and the zero point follow from a curve.
 from __future__ import annotations
 
 import math
+import tomllib
 from functools import cache
 from importlib.resources import as_file, files
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from imcat.errors import InputError
 
-__all__ = ["ab_zero_point", "pivot_wavelength", "psf_image", "throughput"]
+__all__ = ["ab_zero_point", "pivot_wavelength", "psf_gaussians", "psf_image", "throughput"]
 
 Float64 = NDArray[np.float64]
 
@@ -101,6 +102,38 @@ def psf_image(survey: str, band: str) -> Float64:
     image /= image.sum()
     image.flags.writeable = False
     return image
+
+
+@cache
+def psf_gaussians(survey: str, band: str) -> tuple[Float64, Float64]:
+    """Gaussians that the image of a band's point-spread function was fitted with (`imcat.simulate.csst_psf_fit`).
+
+    Parameters
+    ----------
+    survey : str
+        ``csst``.
+    band : str
+        Name of the band, in any case.
+
+    Returns
+    -------
+    weights : float64 array, ``[k]``
+        Shares of the light; they sum to 1.
+    covariances : float64 array, ``[k, 3]``
+        xx, xy, yy in pixels², the pixel included, for pixels in two parts along each axis.
+
+    Raises
+    ------
+    InputError
+        If none of that survey or band are packaged.
+    """
+    _check(survey, band)
+    text = (files("imcat.surveys") / "data" / survey / "psf" / "gaussians.toml").read_text(encoding="utf-8")
+    own = tomllib.loads(text)[band.lower()]
+    arrays = np.array(own["weights"]), np.array(own["covariances"])
+    for array in arrays:
+        array.flags.writeable = False  # the cache hands the same arrays to every caller
+    return arrays
 
 
 def pivot_wavelength(wavelength: Float64, transmission: Float64) -> float:
