@@ -2,7 +2,9 @@
 
 The numbers are packaged, and not fitted where they are needed: the search ends after some steps, and where it ends differs with
 the order in which a processor sums, by some tenths of a per cent of the light in the wings. Simulated tiles are to be the same
-on all machines.
+on all machines. The packaged numbers are those of a processor with vectors of 256 bits, as those were that all training tiles were
+made on; one with wider vectors finds them with these switched off (``OPENBLAS_CORETYPE=Haswell
+NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR"``, to the last digit).
 """
 
 from __future__ import annotations

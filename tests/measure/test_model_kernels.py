@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from imcat.measure.model_blend import mirror
+from imcat.measure.model_blend import layout, mirror, overlaps
+from imcat.measure.model_fit import normal_equations
 from imcat.measure.model_gaussians import STRIDE
 from imcat.measure.model_kernels import Stack, evaluate, shape_covariance
 from imcat.measure.model_profiles import classical_profiles, sersic_profile, sersic_tables
@@ -167,6 +168,36 @@ def test_blocks_of_pairs_are_mirrored() -> None:
     np.testing.assert_array_equal(pair[1], first.T)
     np.testing.assert_array_equal(pair[3], second.T)
     np.testing.assert_array_equal(pair[0], first)
+
+
+def test_blocks_of_pairs_do_not_depend_on_the_order() -> None:
+    # Each block is worked out for one of both members; weights are those of the pixels, which both have.
+    rng, side = np.random.default_rng(5), 20
+    pixels, first = rng.uniform(0.5, 2.0, (40, 40)), _stack(side, moffat_mixture(3.3, 3.0))
+    places = [(0, 0), (7, 4), (9, 12)]
+    box = np.array([[[x, y, side, side]] for x, y in places])
+    stack = first._replace(box=box, start=np.arange(3)[:, None] * side * side)
+    weight = [pixels[y : y + side, x : x + side].ravel() for x, y in places]
+    columns, residual = rng.normal(size=(3, 3, side * side)), rng.normal(size=(3, side * side))
+    par, image = rng.uniform(1, 2, (3, 3)), np.zeros(1, np.int64)
+
+    def blocks(order: list[int]) -> dict[tuple[int, int], Float64]:
+        members, offset = np.array(order), np.zeros((3, 1), np.int64)
+        layout(stack, members, image, offset)
+        start, other = overlaps(stack, members, image)
+        own, right, pair = np.empty((3, 3, 3)), np.empty((3, 3)), np.empty((other.size, 3, 3))
+        normal_equations(
+            stack, members, image, image, 1, offset, start, other, np.concatenate(columns[order], axis=1),
+            np.concatenate([weight[k] for k in order]), residual[order].ravel(), par[order], own, right, pair,
+            np.empty(side * side),
+        )  # fmt: skip
+        return {(order[k], order[other[e]]): pair[e] for k in range(3) for e in range(start[k], start[k + 1])}
+
+    ahead, back = blocks([0, 1, 2]), blocks([2, 1, 0])
+    assert len(ahead) == len(back) == 6
+    for key, block in ahead.items():
+        assert np.abs(block).max() > 0
+        np.testing.assert_allclose(back[key], block, rtol=1e-9, atol=1e-9)
 
 
 def test_large_groups_are_solved_as_small_ones() -> None:
