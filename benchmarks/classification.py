@@ -11,24 +11,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from classification_csst import csst_redshifts
 from classification_labels import few_labels, star_galaxy_stamps
 from classification_lenses import lens_search
 from classification_magnitudes import magnitudes
 from classification_real import independent, star_galaxy_field
+from classification_shapes import attributions, morphology, unlike
 from classification_simulated import (
     calibration,
     classes,
-    classification_speed,
-    csst_redshifts,
     like_training,
     of_training,
     rotations,
     survey_set,
 )
+from classification_speed import speed
 from classification_tables import real_tables
-from common import arguments, newest, print_header, save, scratch, verdict, write_metrics
+from common import arguments, newest, print_header, save, scratch, write_metrics
 
 from imcat.classify.trained import load_classifier
+from imcat.stamps import StampSettings
+from imcat.train.classification_data import simulated_sets
+from imcat.train.source_samples import SampleSettings, build_samples, read_sample
 
 PARTS = (
     "tables",
@@ -37,6 +41,9 @@ PARTS = (
     "calibration",
     "magnitudes",
     "csst",
+    "morphology",
+    "unlike",
+    "attributions",
     "independent",
     "labels",
     "stamps",
@@ -44,6 +51,7 @@ PARTS = (
     "speed",
 )
 _OF_SURVEYS = ("calibration", "magnitudes")
+_LOOKS = {"sdss": 6, "csst": 58}  # tiles whose galaxies' looks are judged
 _DIGITS = 12  # of the checksum of the weights
 _TEST = {"sdss": 908, "csst": 909}
 _TILES = {"sdss": 48, "csst": 58}
@@ -79,6 +87,14 @@ def main() -> None:
         def test(survey: str) -> Any:
             return like_training(samples, survey, few or _TILES[survey], _TEST[survey])
 
+        def one_tile() -> Any:
+            settings = SampleSettings(tiles=1, seed=_TEST["sdss"])
+            return read_sample(next(iter(build_samples(samples, settings, StampSettings()))))
+
+        def looks(survey: str) -> dict[str, Any]:
+            own = like_training(samples, survey, few or _LOOKS[survey], _TEST[survey])
+            return morphology(trained, own, training(survey), survey)
+
         def of_surveys(part: str, judge: Callable[..., dict[str, Any]]) -> dict[str, Any]:
             before = _kept(quick).get(part, {}) if options.survey else {}
             found = {
@@ -101,6 +117,9 @@ def main() -> None:
             "calibration": judged,
             "magnitudes": lambda: of_surveys("magnitudes", magnitudes),
             "csst": lambda: csst_redshifts(trained, test("csst"), training("csst")),
+            "morphology": lambda: {survey: looks(survey) for survey in _LOOKS},
+            "unlike": lambda: unlike(trained, one_tile(), simulated_sets([one_tile()])[0]),
+            "attributions": lambda: attributions(trained, one_tile()),
             "independent": lambda: independent(folder),
             "labels": lambda: few_labels(
                 training("sdss"),  # 3000 galaxies that show a morphology
@@ -110,7 +129,7 @@ def main() -> None:
             ),
             "stamps": lambda: star_galaxy_stamps(options.samples, quick=quick),
             "lenses": lambda: lens_search({"sdss": 9 * images // 10, "csst": images // 10}, options.samples),
-            "speed": lambda: _speed(classification_speed(trained, samples)),
+            "speed": lambda: speed(trained, samples),
         }
         for part in parts:
             print(f"\n{part}", flush=True)
@@ -146,24 +165,12 @@ def _verdicts(part: Any) -> list[dict[str, Any]]:
     return own + [v for key, inner in part.items() if key != "verdicts" for v in _verdicts(inner)]
 
 
-def _speed(rate: dict[str, float]) -> dict[str, Any]:
-    print(
-        f"   {rate['per_second']:.0f} sources with stamps in five bands a second through backbone and heads "
-        f"({rate['backbone']:.0f} through the backbone), {rate['photometry']:.0f} by photometry alone"
-    )
-    reached = rate["per_second"] >= 2000
-    return {
-        **rate,
-        "verdicts": [verdict("sources a second on all cores", rate["per_second"], ">= 2000", reached)],
-    }
-
-
 def _of_the_backbone(labels: dict[str, Any]) -> dict[str, float]:
     """Mean accuracies of the classes from few labels, for its card."""
     return {
         f"{task}, {number} labels, {start}": row["mean"]
         for task, numbers in labels.items() if isinstance(numbers, dict)
-        for number, starts in numbers.items() if number != "test"
+        for number, starts in numbers.items() if number.isdigit()
         for start, row in starts.items()
     }  # fmt: skip
 

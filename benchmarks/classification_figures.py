@@ -1,4 +1,4 @@
-"""Figures of the newest full results: confusion, reliability, redshifts; and what the backbone paints and looks at.
+"""Figures of the newest full results: confusion, reliability, redshifts, looks; and what the backbone paints and looks at.
 
 ``python benchmarks/classification_figures.py`` draws the results; with ``--pretraining DIR`` (the folder of
 ``imcat train weights/recipes/backbone.toml``, whose checkpoint holds the decoder) reconstructions too, and with ``--samples DIR``
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,17 @@ import matplotlib as mpl
 mpl.use("Agg")
 import numpy as np
 import torch
+from classification_shapes import explained
 from common import RESULTS
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
 from imcat.backbones.mae import MaskedAutoencoder
 from imcat.backbones.vit import VitSettings, patches
-from imcat.classify.attribution import attribute, deletion_curve
+from imcat.classify.attribution import attribute
+from imcat.classify.network import MORPHOLOGIES
 from imcat.classify.trained import load_classifier
-from imcat.simulate.sources import Kind
-from imcat.stamps import StampSettings
+from imcat.stamps import StampSettings, band_conditions, compress
 from imcat.train.source_samples import SampleSettings, build_samples, read_sample, stamps_of, unpack
 
 STATIC = Path(__file__).resolve().parents[1] / "docs" / "_static"
@@ -43,7 +45,9 @@ def newest() -> dict[str, Any]:
     return dict(full[-1])
 
 
-def _confusion(axis: Any, table: list[list[int]], title: str) -> None:
+def _confusion(
+    axis: Any, table: list[list[int]], title: str, names: Sequence[str] = KINDS, size: float = 8
+) -> None:
     count = np.array(table, float)
     share = count / np.maximum(count.sum(1, keepdims=True), 1)
     axis.imshow(share, vmin=0, vmax=1, cmap="Blues")
@@ -57,10 +61,10 @@ def _confusion(axis: Any, table: list[list[int]], title: str) -> None:
                 ha="center",
                 va="center",
                 color=colour,
-                fontsize=8,
+                fontsize=size,
             )
-    axis.set_xticks(range(3), KINDS)
-    axis.set_yticks(range(3), KINDS)
+    axis.set_xticks(range(len(names)), names, rotation=45 if len(names) > len(KINDS) else 0)
+    axis.set_yticks(range(len(names)), names)
     axis.set_xlabel("said")
     axis.set_ylabel("true")
     axis.set_title(title, fontsize=9)
@@ -101,6 +105,28 @@ def draw_results(result: dict[str, Any]) -> None:
     plt.close(figure)
 
 
+def draw_shapes(result: dict[str, Any]) -> None:
+    """Confusion of looks, and where true redshifts fall in the densities of real tables."""
+    figure, axes = plt.subplots(1, 3, figsize=(16, 5.4), layout="constrained", width_ratios=(1, 1, 0.8))
+    names = [m.replace("_", " ") for m in MORPHOLOGIES]
+    for axis, (survey, limit) in zip(axes, (("sdss", "19.5"), ("csst", "23")), strict=False):
+        table = result["morphology"][survey]["confusion"]
+        _confusion(axis, table, f"looks of {survey.upper()}-like galaxies, r < {limit}", names, 6)
+    axis = axes[2]
+    for name in ("boss", "main", "ugriz", "quasars"):
+        count = np.array(result["tables"][name]["pit"], float)
+        edges = np.linspace(0, 1, len(count) + 1)
+        axis.stairs(count / count.mean(), edges, label=f"{name} ({int(count.sum())})")
+    axis.axhline(1, color="0.7", lw=1)
+    axis.set_ylim(0, 2)
+    axis.set_xlabel("stated probability of a redshift below the true one (PIT)")
+    axis.set_ylabel("sources, relative to the mean")
+    axis.legend(fontsize=8)
+    axis.set_title("redshift densities of real tables", fontsize=9)
+    figure.savefig(STATIC / "shapes.png", dpi=110)
+    plt.close(figure)
+
+
 def _test_stamps(folder: Path) -> tuple[Any, Any]:
     """A test tile's sample and its stamps' rows, the brightest galaxies first."""
     path = next(iter(build_samples(folder, SampleSettings(tiles=1, seed=_TEST_SEED), StampSettings())))
@@ -128,8 +154,6 @@ def draw_reconstructions(pretraining: Path, samples: Path) -> None:
     galaxy = sample.truth["type"][order] == "galaxy"
     rows = order[galaxy][[3, 10, 25, 50, 90, 150, 250, 400]]
     values, valid = (torch.from_numpy(a) for a in unpack(sample.packed[rows]))
-    from imcat.stamps import band_conditions
-
     conditions = torch.from_numpy(band_conditions(stamps_of(sample, rows)))
     with torch.inference_mode():
         said = network(
@@ -161,31 +185,21 @@ def draw_reconstructions(pretraining: Path, samples: Path) -> None:
 def draw_attributions(samples: Path) -> None:
     """Attributions of lenses and galaxies, and the deletion curve against chance."""
     trained = load_classifier()
-    sample, order = _test_stamps(samples)
-    lens = order[np.asarray(sample.truth["is_lens"])[order].astype(bool)][:200]
-    galaxy = order[
-        (sample.truth["type"][order] == "galaxy") & ~np.asarray(sample.truth["is_lens"])[order].astype(bool)
-    ][:300]
+    sample, _ = _test_stamps(samples)
+    kept = newest()["attributions"]
     figure, axes = plt.subplots(2, 7, figsize=(13, 4.2), layout="constrained")
-    shares = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
-    for line, (rows, classes, name) in enumerate(
-        ((lens, None, "lens"), (galaxy, np.full(len(galaxy), Kind.GALAXY), "galaxy"))
-    ):
-        stamps = stamps_of(sample, rows)
+    for line, (name, (stamps, classes)) in enumerate(explained(sample).items()):
         found = attribute(trained, stamps, None, classes)
         total = found.maps.sum(1)
         best = np.argsort(-found.answer)[:3]
-        values, _ = unpack(sample.packed[rows])
+        values = compress(stamps.signal)
         for k, row in enumerate(best):
             _grey(axes[line, 2 * k], values[row, 2])
             reach = float(np.abs(total[row]).max()) or 1.0
             _grey(axes[line, 2 * k + 1], total[row], -reach, reach, cmap="RdBu_r")
         axes[line, 0].set_ylabel(name)
-        chance = np.random.default_rng(1).random(total.shape).astype(np.float32)
-        for label, ranking in (("attribution", total), ("at random", chance)):
-            curve = deletion_curve(trained, stamps, None, classes, ranking, shares).mean(0)
-            axes[line, 6].plot(np.array(shares), curve, "o-", ms=3, label=label)
-            print(f"{name}, {label}: mean log odds after emptying {shares}: {np.round(curve, 2).tolist()}")
+        for label, curve in zip(("attribution", "at random"), kept[name]["curves"], strict=True):
+            axes[line, 6].plot(kept["shares"], curve, "o-", ms=3, label=label)
         axes[line, 6].set_xlabel("share of the pixels emptied", fontsize=8)
         axes[line, 6].set_ylabel("mean log odds", fontsize=8)
         axes[line, 6].legend(fontsize=7)
@@ -201,6 +215,7 @@ def main() -> None:
     options = parser.parse_args()
     if (RESULTS / "classification.json").is_file():
         draw_results(newest())
+        draw_shapes(newest())
     if options.samples is not None:
         draw_attributions(options.samples)
         if options.pretraining is not None:

@@ -1,6 +1,6 @@
 """What pre-training is worth: few labels, simulated and real, with the backbone's weights and from nothing.
 
-Labels are drawn in equal numbers of every class, and accuracy is the mean over the classes of the share that is right: of
+Labels are drawn as evenly from all classes as there are rows of each, and accuracy is the mean over the classes of the share that is right: of
 galaxies as they come most are smooth, and a network that learned nothing would be right about those.
 """
 
@@ -22,6 +22,7 @@ from imcat.backbones.choice import build_backbone
 from imcat.backbones.cnn import CnnSettings
 from imcat.backbones.files import load_backbone
 from imcat.backbones.vit import Vit
+from imcat.classify.network import MORPHOLOGIES
 from imcat.classify.own_classes import OwnHead, stamp_tensors
 from imcat.simulate.sources import Kind
 from imcat.stamps import StampSettings
@@ -48,7 +49,7 @@ class Task:
     name: str
     rows: Labelled
     test: Labelled
-    classes: int
+    names: tuple[str, ...]
 
 
 def morphology_task(
@@ -65,7 +66,7 @@ def morphology_task(
             (batch.values, batch.valid, batch.conditions), own.labels.morphology[torch.from_numpy(rows)]
         )
 
-    return Task("morphology", labelled(training, 20000), labelled(test, number), 8)
+    return Task("morphology", labelled(training, 20000), labelled(test, number), MORPHOLOGIES)
 
 
 def spiral_task(size: int) -> Task:
@@ -77,7 +78,7 @@ def spiral_task(size: int) -> Task:
     stamps = given_stamps(images, (7480.0, 6166.0, 4686.0), 0.396, size, middle=size)
     given = Labelled(stamp_tensors(stamps), torch.from_numpy(label))
     rows, test = split_objects(label, None, 0.2, 7)
-    return Task("gz2_spiral_or_not", given.take(rows), given.take(test), 2)
+    return Task("gz2_spiral_or_not", given.take(rows), given.take(test), ("other", "spiral"))
 
 
 def accuracy(network: OwnHead, task: Task, rows: Array, recipe: FineTuneRecipe) -> float:
@@ -143,7 +144,14 @@ def efficiency(
 ) -> dict[str, Any]:
     """Balanced accuracy by number of labels, from each start; seeds are `first` and those that follow."""
     kept = kept or Kept(None)
-    found: dict[str, Any] = {"test": len(task.test)}
+    found: dict[str, Any] = {
+        "test": len(task.test),
+        "of each class": {
+            f"{name}, {use}": int((own.label == k).sum())
+            for use, own in (("to draw from", task.rows), ("to judge by", task.test))
+            for k, name in enumerate(task.names)
+        },
+    }
     settings = next(s for s in starts.values() if s is not None).settings
     for number in numbers:
         scores: dict[str, list[float]] = {name: [] for name in starts}
@@ -158,7 +166,7 @@ def efficiency(
                 own = recipe if start is not None else replace(recipe, body_rate=1.0)
 
                 def score(start: Vit | None = start, rows: Array = rows, own: FineTuneRecipe = own) -> float:
-                    return accuracy(fresh(start, settings, task.classes, own.seed), task, rows, own)
+                    return accuracy(fresh(start, settings, len(task.names), own.seed), task, rows, own)
 
                 what = f"{task.name}, {len(task.rows)} to draw from, {len(task.test)} to judge by, {number}, {seed}, {name}"
                 scores[name].append(kept.get(f"{what}, {fingerprint(start)}, {own}", score))
@@ -226,7 +234,7 @@ def star_galaxy_stamps(folder: Path | None, *, quick: bool) -> dict[str, Any]:
         # The middle: what tells stars from galaxies lies there, and coarser pixels lose it.
         stamps = given_stamps(images, (5500.0,), 0.7, size, middle=middle)
         given = Labelled(stamp_tensors(stamps), torch.from_numpy(label))
-        return Task("aries", given.take(rows), given.take(test), 2)
+        return Task("aries", given.take(rows), given.take(test), ("star", "galaxy"))
 
     every = np.arange(len(rows))
     ours, theirs = task(backbone.settings.size, _MIDDLE), task(64, 64)

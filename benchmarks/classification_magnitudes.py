@@ -32,11 +32,15 @@ def magnitudes(trained: TrainedClassifier, own: LabelledSet, survey: str) -> dic
         "magnitudes, errors": table_photometry(p.wavelength, p.total, p.total_err),
         "magnitudes": table_photometry(p.wavelength, p.total),
     }
-    found: dict[str, Any] = {"sources": len(own), "edges": CALIBRATION_EDGES[survey]}
+    found: dict[str, Any] = {
+        "sources": len(own),
+        "mix": "that of the tiles by magnitude",
+        "edges": CALIBRATION_EDGES[survey],
+    }
     for name, photometry in given.items():
         found[name] = _judged(trained, own, photometry, CALIBRATION_EDGES[survey])
         v = found[name]
-        bins = " ".join(f"{c:.3f}" for c in v["bins"])
+        bins = " ".join(f"{c:.3f}" for c in v["sets by bin"].values())
         print(
             f"   {survey} {name:32} sets hold {v['coverage']:.4f} ({bins})  calibration error {v['calibration_error']:.4f}  "
             f"68 % redshift intervals of galaxies hold {v['redshifts']:.4f}  accuracy {v['accuracy']:.4f}",
@@ -71,9 +75,10 @@ def _judged(
     pit = trained.calibration.true_level(place, 0, mode[sure], magnitude[sure])
     return {
         "coverage": float(inside.mean()),
-        "bins": [
-            float(inside[(magnitude >= a) & (magnitude < b)].mean()) for a, b in itertools.pairwise(edges)
-        ],
+        "sets by bin": {
+            f"{a:g} to {b:g}": float(inside[(magnitude >= a) & (magnitude < b)].mean())
+            for a, b in itertools.pairwise(edges)
+        },
         "accuracy": float((share.argmax(1) == truth).mean()),
         "calibration_error": calibration_error(share, truth),
         "redshifts": float(((pit > _INTERVAL[0]) & (pit < _INTERVAL[1])).mean()),

@@ -7,8 +7,6 @@ on simulated tiles and found and measured there. Calibration is judged on tiles 
 from __future__ import annotations
 
 import itertools
-import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -22,7 +20,7 @@ from classification_tables import (
     calibration_error,
     error_by_group,
     features,
-    nmad,
+    of_classes,
     paired,
     tuned_trees,
 )
@@ -35,11 +33,9 @@ from imcat.classify.calibration import COVERAGE, sharp_modes
 from imcat.classify.densities import Densities
 from imcat.classify.network import Answer
 from imcat.classify.photometry import GLOBALS
-from imcat.classify.predict import classify, look
 from imcat.classify.prior import MixByMagnitude
 from imcat.classify.trained import TrainedClassifier
 from imcat.processes import follow_parent
-from imcat.simulate.filters import FilterSet
 from imcat.simulate.scene import Models
 from imcat.simulate.sources import Kind, Sources
 from imcat.simulate.split import Split
@@ -47,21 +43,18 @@ from imcat.stamps import StampSettings
 from imcat.train.classification import answers, take
 from imcat.train.classification_data import LabelledSet, simulated_sets
 from imcat.train.fine_tuning import macro_f1
-from imcat.train.loop import use_all_cores
 from imcat.train.source_samples import (
     SampleSettings,
     SourceSample,
     build_samples,
     read_sample,
     simulated_sample,
-    stamps_of,
     write_sample,
 )
 from imcat.train.spectroscopic import read_table
 
 Array = NDArray[Any]
 
-_SPEED_SEED = 908
 SEED = 906  # of tiles that no training saw
 EDGES = (14.0, 18.0, 19.0, 20.0, 21.0, 22.0, 23.0, 24.0)
 MODES = ((True, True, "both"), (True, False, "image"), (False, True, "photometry"))
@@ -149,6 +142,12 @@ def of_training(trained: TrainedClassifier, folder: Path, survey: str, tiles: in
     return simulated_sets([read_sample(p) for p in build_samples(folder, own, StampSettings(), 2)])[0]
 
 
+def tiles_of(own: LabelledSet) -> Array:
+    """Number of the tile of each source: sources of a tile share the width of its PSF, and nothing else has it."""
+    _, tile = np.unique(own.photometry.extra[:, GLOBALS.index("log_psf")], return_inverse=True)
+    return np.asarray(tile)
+
+
 def modes_of(own: LabelledSet, mode: int) -> Array:
     """Modes of the calibration."""
     fwhm = np.exp(own.photometry.extra[:, GLOBALS.index("log_psf")].astype(float))
@@ -171,7 +170,7 @@ def classes(trained: TrainedClassifier, own: LabelledSet, training: LabelledSet)
     truth = own.labels.kind.numpy()
     mix = MixByMagnitude.of_sample(own.magnitude, truth)
     found: dict[str, Any] = {"sources": len(own), "mix": "that of the test sources by magnitude"}
-    said = {name: shares_of(trained, own, mix, k)[0].argmax(1) for k, (_, _, name) in enumerate(MODES)}
+    shares = {name: shares_of(trained, own, mix, k)[0] for k, (_, _, name) in enumerate(MODES)}
     rng = np.random.default_rng(1)
     x, y = features(training.photometry), training.labels.kind.numpy()
     held = rng.random(len(x)) < 0.1
@@ -182,8 +181,9 @@ def classes(trained: TrainedClassifier, own: LabelledSet, training: LabelledSet)
     given = np.asarray(trees.predict(features(own.photometry)))
     # The trees learned the mix of the training; theirs too are for that of the test.
     ratio = mix.shares(own.magnitude) / training.mix.shares(own.magnitude)
-    said["trees"] = (given * ratio).argmax(1)
-    true_mag = own.true_magnitude
+    shares["trees"] = given * ratio / (given * ratio).sum(1, keepdims=True)
+    said = {name: share.argmax(1) for name, share in shares.items()}
+    true_mag, tile = own.true_magnitude, tiles_of(own)
     bins = [("r < 20", true_mag < 20), ("14 to 25", (true_mag >= 14) & (true_mag < 25))]
     bins += [(f"{a:g} to {b:g}", (true_mag >= a) & (true_mag < b)) for a, b in itertools.pairwise(EDGES)]
     for label, rows in bins:
@@ -193,13 +193,13 @@ def classes(trained: TrainedClassifier, own: LabelledSet, training: LabelledSet)
         right = {k: (v[rows] == truth[rows]).astype(float) for k, v in said.items()}
         found[label] = {
             "n": int(rows.sum()), "macro_f1": scores, "accuracy": {k: float(v.mean()) for k, v in right.items()},
-            "over_trees": paired(right["both"], right["trees"], lambda v: float(v.mean())),
-            "over_image": paired(right["both"], right["image"], lambda v: float(v.mean())),
+            "over_trees": paired(right["both"], right["trees"], lambda v: float(v.mean()), group=tile[rows]),
+            "over_image": paired(right["both"], right["image"], lambda v: float(v.mean()), group=tile[rows]),
         }  # fmt: skip
         line = "  ".join(f"{k} {v:.4f}" for k, v in scores.items())
         print(f"   {label:10s} {int(rows.sum()):6d} sources   macro-F1 {line}")
         if label in ("r < 20", "14 to 25"):
-            found[label]["precision_recall"] = _precision_recall(truth[rows], said["both"][rows])
+            found[label] |= _named(of_classes(shares["both"][rows], truth[rows]))
             found[label]["confusion"] = [
                 [int(((truth == a) & (said["both"] == b) & rows).sum()) for b in range(3)] for a in range(3)
             ]
@@ -219,15 +219,9 @@ def _bins(found: dict[str, Any]) -> list[dict[str, Any]]:
     return [v for k, v in found.items() if " to " in k and k != "14 to 25"]
 
 
-def _precision_recall(truth: Array, said: Array) -> dict[str, list[float]]:
-    out = {}
-    for kind in Kind:
-        both = float(((truth == kind) & (said == kind)).sum())
-        out[kind.name.lower()] = [both / max((said == kind).sum(), 1), both / max((truth == kind).sum(), 1)]
-        print(
-            f"      {kind.name.lower():7s} precision {out[kind.name.lower()][0]:.4f} recall {out[kind.name.lower()][1]:.4f}"
-        )
-    return out
+def _named(values: dict[str, float]) -> dict[str, float]:
+    print("      " + "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
+    return values
 
 
 def calibration(trained: TrainedClassifier, own: LabelledSet, survey: str) -> dict[str, Any]:
@@ -239,10 +233,10 @@ def calibration(trained: TrainedClassifier, own: LabelledSet, survey: str) -> di
     inside = sets[every, truth]
     # Sources of each class count as the sky has them at their magnitude.
     sky = trained.sky.shares(mag, None)[every, truth] / mix.shares(mag)[every, truth]
-    # Seeing and depth are a tile's, and its sources share them: the width of the PSF tells tiles apart.
-    _, tile = np.unique(own.photometry.extra[:, GLOBALS.index("log_psf")], return_inverse=True)
+    tile = tiles_of(own)  # seeing and depth are a tile's, and its sources share them
     found: dict[str, Any] = {
         "sources": len(own),
+        "mix": "that of the tiles by magnitude; of sky_coverage the sky's",
         "calibration_error": calibration_error(share, truth),
         "bins": [],
     }
@@ -252,7 +246,7 @@ def calibration(trained: TrainedClassifier, own: LabelledSet, survey: str) -> di
             {
                 "from": a, "to": b, "n": int(rows.sum()), "coverage": float(inside[rows].mean()),
                 "coverage_error": error_by_group(inside[rows], tile[rows]),
-                "of_each_class": [float(inside[rows & (truth == k)].mean()) for k in Kind],
+                "of_each_class": {k.name.lower(): float(inside[rows & (truth == k)].mean()) for k in Kind},
                 "sky_coverage": float(np.average(inside[rows], weights=sky[rows])),
                 "mean_size": float(sets[rows].sum(1).mean()),
                 "accuracy": float((share[rows].argmax(1) == truth[rows]).mean()),
@@ -262,7 +256,7 @@ def calibration(trained: TrainedClassifier, own: LabelledSet, survey: str) -> di
         v = found["bins"][-1]
         print(
             f"   {survey} {a:g} to {b:g}: {v['n']:6d} sources  sets hold {v['coverage']:.4f} ± {v['coverage_error']:.4f}, "
-            f"of stars, galaxies, quasars {' '.join(f'{c:.3f}' for c in v['of_each_class'])}, in the sky's mix "
+            f"of stars, galaxies, quasars {' '.join(f'{c:.3f}' for c in v['of_each_class'].values())}, in the sky's mix "
             f"{v['sky_coverage']:.4f}; {v['mean_size']:.2f} classes each  calibration error {v['calibration_error']:.4f}"
         )
     top, right = share.max(1), share.argmax(1) == truth
@@ -315,110 +309,3 @@ def rotations(trained: TrainedClassifier, own: LabelledSet, number: int = 4000) 
         "sources": len(rows), "changed": changed,
         "verdicts": [verdict("classes that a turn or a mirror changes", changed, "< 0.01", changed < 0.01)],
     }  # fmt: skip
-
-
-def noiseless_redshifts(galaxies: int = 60_000, faintest: float = 24.0) -> dict[str, float]:
-    """What the true magnitudes of the simulator's galaxies tell trees of their redshift: no measurement can tell more."""
-    models, rng = Models.load(), np.random.default_rng(5)
-    low, slope = 17.0, 0.12  # as the tiles have them
-    mag = low + np.log10(1 + rng.random(galaxies) * (10 ** (slope * (faintest - low)) - 1)) / slope
-    drawn = models.population.galaxies(rng, mag)
-    parts = []
-    for rows in np.array_split(np.arange(galaxies), max(1, galaxies // 20_000)):
-        own = drawn.take(rows)
-        template = models.spectra.choose(own.kind, own.mag, own.redshift, rng)
-        filters = FilterSet.named("csst")
-        parts.append(models.spectra.magnitudes(own.kind, template, own.redshift, own.mag, filters))
-    x = np.concatenate(parts)
-    x = np.hstack([x, np.diff(x, axis=1)])
-    z = drawn.redshift
-    train, held, test = np.split(np.arange(galaxies), [galaxies * 8 // 10, galaxies * 9 // 10])
-    trees = tuned_trees(
-        x, np.log1p(z), train, held, 1, objective="regression_l1", metric="l1", trials=3
-    )  # fmt: skip
-    dz = (np.expm1(np.asarray(trees.predict(x[test]))) - z[test]) / (1 + z[test])
-    found = {"nmad": nmad(dz), "beyond_0.15": float((np.abs(dz) > 0.15).mean()), "galaxies": galaxies}
-    print(
-        f"   true magnitudes, r < {faintest:g}: trees' NMAD {found['nmad']:.4f}, beyond 0.15 {found['beyond_0.15']:.4f}"
-    )
-    return found
-
-
-def csst_redshifts(trained: TrainedClassifier, own: LabelledSet, training: LabelledSet) -> dict[str, Any]:
-    """Galaxies of CSST-like tiles above S/N 10 in r or i, against trees on the same photometry."""
-    galaxy = own.labels.kind.numpy() == Kind.GALAXY
-    noise = np.nanmin(own.photometry.total_err.astype(float), axis=1)
-    bright = galaxy & (noise < 1.0857 / 10)
-    said = answers(trained.network, own, np.flatnonzero(bright), _CPU)
-    z = own.labels.redshift.numpy()[bright].astype(float)
-    point = Densities.of(said.redshift[:, 0].numpy()).quantile(0.5)
-    x, train_z = features(training.photometry), training.labels.redshift.numpy().astype(float)
-    known = np.flatnonzero((training.labels.kind.numpy() == Kind.GALAXY) & np.isfinite(train_z))
-    held = np.random.default_rng(2).random(len(known)) < 0.1
-    trees = tuned_trees(
-        x,
-        np.log1p(np.nan_to_num(train_z)),
-        known[~held],
-        known[held],
-        1,
-        objective="regression_l1",
-        metric="l1",
-        trials=6,
-    )
-    other = np.expm1(np.asarray(trees.predict(features(own.photometry)[bright])))
-    found: dict[str, Any] = {
-        "galaxies": int(bright.sum()),
-        "z": z[:3000].round(4).tolist(),
-        "z_phot": point[:3000].round(4).tolist(),
-    }
-    for label, value in (("", point), ("trees_", other)):
-        dz = (value - z) / (1 + z)
-        found |= {
-            f"{label}nmad": nmad(dz),
-            f"{label}beyond_0.15": float((np.abs(dz) > 0.15).mean()),
-            f"{label}bias": float(np.median(dz)),
-        }
-    print(
-        f"   {found['galaxies']} galaxies: NMAD {found['nmad']:.4f} (trees {found['trees_nmad']:.4f}), beyond 0.15 "
-        f"{found['beyond_0.15']:.4f} ({found['trees_beyond_0.15']:.4f})"
-    )
-    found["noiseless"] = noiseless_redshifts()
-    found["verdicts"] = [
-        verdict("CSST-like redshifts: NMAD", found["nmad"], "< 0.020", found["nmad"] < 0.02),
-        verdict(
-            "CSST-like redshifts: beyond 0.15", found["beyond_0.15"], "< 0.009", found["beyond_0.15"] < 0.009
-        ),
-        verdict(
-            "CSST-like redshifts: trees' NMAD",
-            found["trees_nmad"],
-            f"> {found['nmad']:.4f}",
-            found["trees_nmad"] > found["nmad"],
-        ),
-    ]
-    return found
-
-
-def classification_speed(trained: TrainedClassifier, folder: Path, number: int = 4096) -> dict[str, float]:
-    """Sources a second on all cores as `imcat run` classifies them: stamps and photometry, the backbone's part, photometry alone."""
-    use_all_cores()
-    (path,) = build_samples(folder, SampleSettings(tiles=1, seed=_SPEED_SEED), StampSettings())
-    sample = read_sample(path)
-    rows = np.arange(min(number, len(sample)))
-    stamps, photometry = stamps_of(sample, rows), simulated_sets([sample])[0].photometry.take(rows)
-
-    def seconds(work: Callable[[], Any]) -> float:
-        begun = time.perf_counter()
-        work()
-        return time.perf_counter() - begun
-
-    vision = look(trained, stamps)
-    seen, whole, alone = (
-        min(seconds(work) for _ in range(3))
-        for work in (
-            lambda: look(trained, stamps),
-            lambda: classify(trained, photometry, vision),
-            lambda: classify(trained, photometry),
-        )
-    )
-    n = len(rows)
-    return {"per_second": n / (seen + whole), "backbone": n / seen, "photometry": n / alone}

@@ -439,7 +439,7 @@ COLUMNS: tuple[Column, ...] = (
         )
     ),
     *_with_error("morph_bulge_fraction", "", "phot.flux;arith.ratio", "Share of the bulge in the light, seen in the stamp."),
-    *_with_error("morph_sersic_index", "", "src.morph.param", "Sersic index, seen in the stamp."),
+    *_with_error("morph_sersic_index", "", "src.morph.param", "Sersic index of bulge (4) and disc (1) together, by their shares, seen in the stamp."),
     _c("unlike_training", "float32", "", "stat.value;src.class", "Share of the sources of the training's kind that are less unusual: 1 for what the classifier has not met."),
 )  # fmt: skip
 

@@ -61,9 +61,10 @@ def number(value: Any) -> str:
 
 
 def _is_table(value: Any) -> bool:
+    """A part of a benchmark: rows, or single numbers that were measured with some weights."""
     if not isinstance(value, dict):
         return False
-    return any(isinstance(row, dict) for key, row in value.items() if key != "verdicts")
+    return "weights" in value or any(isinstance(row, dict) for key, row in value.items() if key != "verdicts")
 
 
 def _bins(title: str, block: Any) -> dict[str, dict[str, dict[str, Any]]]:
@@ -89,17 +90,20 @@ def _name(row: dict[str, Any]) -> str:
 def _rows(block: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Rows of a table; quantities that stand beside the rows are one of their own."""
     rows = {name: _flat(row) for name, row in block.items() if isinstance(row, dict)}
-    whole = {k: v for k, v in block.items() if isinstance(v, int | float)}
+    whole = {k: v for k, v in _flat(block).items() if k in block}
     return rows | ({"all": whole} if whole else {})
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Put dictionaries in a row beside its other quantities, and leave out lists: they are for plots."""
+    """Put dictionaries in a row beside its other quantities; of lists only two numbers, an interval: others are for plots."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
         if isinstance(value, dict):
             flat |= {f"{key} {name}": inner for name, inner in _flat(value).items()}
-        elif not isinstance(value, list):
+        elif isinstance(value, list):
+            if len(value) == 2 and all(isinstance(end, int | float) for end in value):
+                flat[key] = " to ".join(map(number, value))
+        else:
             flat[key] = value
     return flat
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 
 from imcat.classify.photometry import SHARP
@@ -30,7 +30,9 @@ __all__ = [
     "Calibration",
     "bare_modes",
     "distances",
+    "fit_errors",
     "fit_levels",
+    "fit_looks",
     "fit_scale",
     "fit_sets",
     "log_odds",
@@ -62,6 +64,8 @@ _ENOUGH = 1000  # sources that correct a redshift density or a set: a tail of 5 
 # Of few sources, a thousand of one class would be of all magnitudes, and scores depend on these: one in a hundred, at least so many.
 _SHARE, _FEWEST = 0.01, 200
 _QUANTILES: Float64 = np.linspace(0, 1, 201)
+_ONE_SIGMA = 0.6827  # share of a normal distribution within its standard deviation
+_STRUCTURE = 2  # bulge fraction, Sérsic index
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +86,10 @@ class Calibration:
         Quantiles of the distances of sources like those of the training, from which as much is given.
     offset : float64 array ``[modes, bins, 3]``
         Added to the logarithms of the likelihoods once they are divided; their sum over the classes is zero.
+    looks : float64 array ``[modes, bins]``
+        Divides the logits of the morphologies.
+    structure : float64 array ``[modes, bins, 2]``
+        Multiplies the errors of the bulge fraction and of the Sérsic index.
     """
 
     temperature: Float64
@@ -91,6 +99,8 @@ class Calibration:
     whiten: Float64
     distance: Float64
     offset: Float64
+    looks: Float64
+    structure: Float64
 
     @staticmethod
     def none(width: int) -> Calibration:
@@ -99,7 +109,7 @@ class Calibration:
             np.ones((len(MODES), _BINS)), np.full((len(MODES), _BINS, _CLASSES), -np.log(9.0)),
             np.broadcast_to(LEVELS, (len(MODES), 2, _BINS, LEVELS.size)).copy(),
             np.zeros(width), np.eye(width), np.tile(_QUANTILES * 10, (len(MODES), 1)),
-            np.zeros((len(MODES), _BINS, _CLASSES)),
+            np.zeros((len(MODES), _BINS, _CLASSES)), **_plain_shapes(),
         )  # fmt: skip
 
     def arrays(self) -> dict[str, Float64]:
@@ -108,13 +118,18 @@ class Calibration:
 
     @staticmethod
     def from_arrays(named: Mapping[str, Float64]) -> Calibration:
-        """From what `arrays` gives."""
-        return Calibration(**dict(named))
+        """From what `arrays` gives; shapes are left as they are where a file of earlier weights has nothing for them."""
+        return Calibration(**(_plain_shapes() | dict(named)))
 
     def corrected(self, logit: Any, mode: NDArray[Any], magnitude: Float64) -> Float64:
         """Logarithms of likelihoods ``[n, 3]`` that hold, of those that the network gives."""
         offset = np.stack([_look_up(self.offset[..., k], mode, magnitude) for k in range(_CLASSES)], axis=1)
         return np.asarray(logit, float) / _look_up(self.temperature, mode, magnitude)[:, None] + offset
+
+    def shapes(self, mode: NDArray[Any], magnitude: Float64) -> tuple[Float64, Float64]:
+        """By what logits of morphologies are divided ``[n]``, and errors of the structure multiplied ``[n, 2]``."""
+        error = [_look_up(self.structure[..., k], mode, magnitude) for k in range(_STRUCTURE)]
+        return _look_up(self.looks, mode, magnitude), np.stack(error, axis=1)
 
     def sets(self, likelihood: Float64, mode: NDArray[Any], magnitude: Float64) -> NDArray[np.bool_]:
         """Whether each class belongs to the set of each source ``[n, 3]``; of logarithms of likelihoods (`corrected`)."""
@@ -143,6 +158,10 @@ class Calibration:
         for k in np.unique(mode):
             out[mode == k] = np.interp(away[mode == k], self.distance[k], _QUANTILES)
         return out
+
+
+def _plain_shapes() -> dict[str, Float64]:
+    return {"looks": np.ones((len(MODES), _BINS)), "structure": np.ones((len(MODES), _BINS, _STRUCTURE))}
 
 
 def sharp_modes(mode: NDArray[np.integer], fwhm: Float64) -> NDArray[np.intp]:
@@ -228,6 +247,49 @@ def fit_scale(
             found = best(rows, weight[rows])
             temperature[k], offset[k] = np.exp(found[0]), _centred(found[1:])
     return temperature, offset
+
+
+def fit_looks(logit: Float64, look: NDArray[np.integer], magnitude: Float64) -> Float64:
+    """Temperatures by magnitude that make the morphologies most probable, ``[bins]``.
+
+    Parameters
+    ----------
+    logit : float64 array ``[n, looks]``
+        Of the sources that are taken for galaxies.
+    look : int array ``[n]``
+        The truth.
+    magnitude : float64 array ``[n]``
+        See `imcat.classify.photometry.Photometry.reference_magnitude`.
+    """
+    out = np.ones(_BINS)
+    for k, at in enumerate(0.5 * (EDGES[1:] + EDGES[:-1])):
+        weight = np.exp(-0.5 * ((magnitude - at) / _WIDTH) ** 2)
+        rows = np.flatnonzero(weight > 0.01)
+        if len(rows) < _LEAST:
+            continue
+
+        def loss(x: float, rows: NDArray[Any] = rows, weight: Float64 = weight) -> float:
+            log = log_softmax(logit[rows] * np.exp(-x), axis=1)
+            return float(-(weight[rows] * log[np.arange(len(rows)), look[rows]]).sum() + _PRIOR * x**2)
+
+        out[k] = np.exp(minimize_scalar(loss, bounds=(-1.5, 1.5), method="bounded").x)
+    return out
+
+
+def fit_errors(pull: Float64, magnitude: Float64) -> Float64:
+    """Factors of errors by magnitude, within which 68 % of the residuals then are, ``[bins]``.
+
+    Parameters
+    ----------
+    pull : float64 array ``[n]``
+        Residuals over stated errors.
+    magnitude : float64 array ``[n]``
+        NaN where unknown.
+    """
+    if len(pull) < _LEAST:
+        return np.ones(_BINS)
+    bins, mag = _bins(magnitude), np.where(np.isfinite(magnitude), magnitude, 20.0)
+    return np.array([np.quantile(np.abs(pull[_near(k, bins, mag)]), _ONE_SIGMA) for k in range(_BINS)])
 
 
 def _centred(values: Float64) -> Float64:

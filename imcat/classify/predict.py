@@ -180,7 +180,7 @@ def classify(
     lens = said.lens.numpy().astype(float)
     columns["p_lens"] = expit(lens + np.log(trained.sky.odds(magnitude)))
     columns["lens_loglike"] = lens
-    columns |= _morphology(said, blind)
+    columns |= _morphology(said, calibration, mode, magnitude, blind)
     columns |= _redshifts(said, calibration, mode, magnitude, probability, best)
     columns["unlike_training"] = calibration.novelty(mode, said.vector.numpy().astype(float))
     for name in ("p_lens", "lens_loglike", "unlike_training", *(f"class_loglike_{k}" for k in KINDS)):
@@ -225,18 +225,31 @@ def _sets(inside: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.str
     return np.where(known, names[(inside * np.array([1, 2, 4])).sum(axis=1)], "")
 
 
-def _morphology(said: Answer, blind: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+def _morphology(
+    said: Answer,
+    calibration: Calibration,
+    mode: NDArray[Any],
+    magnitude: Float64,
+    blind: NDArray[np.bool_],
+) -> dict[str, NDArray[Any]]:
     """Only of sources with a stamp: photometry alone does not show a shape."""
-    share = np.asarray(softmax(said.morphology.numpy().astype(float), axis=1))
+    temperature, factor = calibration.shapes(mode, magnitude)
+    share = np.asarray(softmax(said.morphology.numpy().astype(float) / temperature[:, None], axis=1))
     columns: dict[str, NDArray[Any]] = {f"morph_{m}": share[:, k] for k, m in enumerate(MORPHOLOGIES)}
+    value, error = structure_of(said)
+    for k, name in enumerate(("morph_bulge_fraction", "morph_sersic_index")):
+        columns[name], columns[f"{name}_err"] = value[:, k], error[:, k] * factor[:, k]
+    return {name: np.where(blind, np.nan, values) for name, values in columns.items()}
+
+
+def structure_of(said: Answer) -> tuple[Float64, Float64]:
+    """Bulge fraction and Sérsic index ``[n, 2]`` as the network states them, and their errors."""
     value, error = np.split(said.structure.numpy().astype(float), 2, axis=1)
     error = np.exp(np.clip(error, -4, 4))
-    fraction = expit(value[:, 0])
-    columns["morph_bulge_fraction"] = fraction
-    columns["morph_bulge_fraction_err"] = fraction * (1 - fraction) * error[:, 0]
-    columns["morph_sersic_index"] = np.exp(value[:, 1])
-    columns["morph_sersic_index_err"] = np.exp(value[:, 1]) * error[:, 1]
-    return {name: np.where(blind, np.nan, values) for name, values in columns.items()}
+    fraction, index = expit(value[:, 0]), np.exp(value[:, 1])
+    return np.stack([fraction, index], axis=1), np.stack(
+        [fraction * (1 - fraction) * error[:, 0], index * error[:, 1]], axis=1
+    )
 
 
 def _redshifts(

@@ -16,7 +16,9 @@ from imcat.classify.calibration import (
     MODES,
     Calibration,
     distances,
+    fit_errors,
     fit_levels,
+    fit_looks,
     fit_scale,
     fit_sets,
     novelty_model,
@@ -24,6 +26,7 @@ from imcat.classify.calibration import (
 from imcat.classify.densities import Densities
 from imcat.classify.network import Answer, Seeing, measured
 from imcat.classify.photometry import GLOBALS, SHARP, table_photometry
+from imcat.classify.predict import structure_of
 from imcat.classify.prior import MixByMagnitude
 from imcat.classify.trained import FORMAT, TrainedClassifier
 from imcat.simulate.population import Population
@@ -53,7 +56,10 @@ _FAILURES = (
     "quasars and stars of the same colours are told apart only where the colours differ: worst at z = 2.5 to 3",
     "faint compact galaxies are taken for stars where the PSF is as wide as they are",
     "lenses are known from simulation only; the score rests on the deflector more than on the arcs",
-    "morphology of galaxies smaller than the PSF is a guess from colour and magnitude",
+    "morphology of galaxies smaller than the PSF is a guess from colour and magnitude; bars are seldom seen",
+    "redshifts in CSST's bands scatter by more than twice what is aimed at, and one in twelve is far off",
+    "probabilities are too sure of tables that have magnitudes and nothing else; sets hold fewer of bright, saturated stars than stated",
+    "bands outside of the wavelengths are not used",
 )
 
 
@@ -62,6 +68,8 @@ def calibrate(
     sets: Sequence[LabelledSet],
     tables: Sequence[TableSet],
     kept: Calibration | None = None,
+    *,
+    shapes: bool = False,
 ) -> Calibration:
     """Fit what makes the answers probabilities, on sources that training did not see.
 
@@ -76,12 +84,14 @@ def calibrate(
     kept : Calibration, optional
         One whose modes stay, and its measure of distances, but for the modes that `sets` are of; `tables` are not used then,
         nor does anything stand for what is missing.
+    shapes : bool
+        Fit only what belongs to morphology anew; everything else of `kept` stays.
     """
     sharp = [bool(np.nanmedian(s.photometry.extra[:, _PSF]) < np.log(SHARP)) for s in sets]
     ground = [s for s, is_sharp in zip(sets, sharp, strict=True) if not is_sharp]
     space = [s for s, is_sharp in zip(sets, sharp, strict=True) if is_sharp]
     if kept is not None:
-        return _renewed(network, ground, space, kept)
+        return _renewed(network, ground, space, kept, _SHAPES if shapes else _FITTED)
     # Where one kind of image is missing, the other stands for it.
     plain, above = _simulated_modes(network, ground or space), _simulated_modes(network, space or ground)
     bare, ultraviolet = _bare_modes(network, ground or space), _bare_modes(network, space or ground)
@@ -97,24 +107,30 @@ def calibrate(
         np.stack([m.temperature for m in modes]), np.stack([m.threshold for m in modes]),
         np.stack([m.levels for m in modes]), mean, whiten,
         np.stack([distances(m.vector, mean, whiten) for m in modes]), np.stack([m.offset for m in modes]),
+        np.stack([m.looks for m in modes]), np.stack([m.structure for m in modes]),
     )  # fmt: skip
 
 
 def _renewed(
-    network: Seeing, ground: Sequence[LabelledSet], space: Sequence[LabelledSet], kept: Calibration
+    network: Seeing,
+    ground: Sequence[LabelledSet],
+    space: Sequence[LabelledSet],
+    kept: Calibration,
+    names: Sequence[str],
 ) -> Calibration:
     """A calibration with the modes of one or of both kinds of images fitted anew."""
     arrays = {name: values.copy() for name, values in kept.arrays().items()}
     for sets, first, first_bare in ((ground, "both", "magnitudes"), (space, "both, sharp", "ultraviolet")):
         if not sets:
             continue
-        for start, modes in (
-            (first, _simulated_modes(network, sets)),
-            (first_bare, _bare_modes(network, sets)),
-        ):
+        found = [(first, _simulated_modes(network, sets))]
+        if "levels" in names:  # without a stamp there is no shape
+            found.append((first_bare, _bare_modes(network, sets)))
+        for start, modes in found:
             for place, mode in enumerate(modes, MODES.index(start)):
-                arrays["distance"][place] = distances(mode.vector, kept.mean, kept.whiten)
-                for name in ("temperature", "offset", "threshold", "levels"):
+                if "levels" in names:
+                    arrays["distance"][place] = distances(mode.vector, kept.mean, kept.whiten)
+                for name in names:
                     arrays[name][place] = getattr(mode, name)
     return Calibration.from_arrays(arrays)
 
@@ -127,7 +143,13 @@ class _Mode:
     offset: NDArray[np.float64]
     threshold: NDArray[np.float64]
     levels: NDArray[np.float64]
+    looks: NDArray[np.float64]
+    structure: NDArray[np.float64]
     vector: NDArray[np.float64]
+
+
+_SHAPES = ("looks", "structure")
+_FITTED = ("temperature", "offset", "threshold", "levels", *_SHAPES)
 
 
 def _simulated_modes(network: Seeing, sets: Sequence[LabelledSet]) -> list[_Mode]:
@@ -199,16 +221,45 @@ def _fit(
         magnitude = np.full_like(magnitude, np.nan)
     levels = _levels(said, labels, magnitude)
     told = kind >= 0
+    plain = Calibration.none(1)
     if not told.any():
-        nothing = Calibration.none(1)
-        return _Mode(nothing.temperature[0], nothing.offset[0], nothing.threshold[0], levels, vector)
+        return _Mode(
+            plain.temperature[0],
+            plain.offset[0],
+            plain.threshold[0],
+            levels,
+            plain.looks[0],
+            plain.structure[0],
+            vector,
+        )
     kind, mix, logit, magnitude = kind[told], mix[told], logit[told], magnitude[told]
     temperature, offset = fit_scale(logit, mix, kind, np.nan_to_num(magnitude, nan=20.0), offsets=offsets)
-    plain = Calibration.none(1)
     own = replace(plain, temperature=temperature[None], offset=offset[None])
     likelihood = own.corrected(logit, np.zeros(len(kind), np.intp), magnitude)
     threshold = fit_sets(likelihood, kind, magnitude)
-    return _Mode(temperature, offset, threshold, levels, vector)
+    looks, structure = _fit_shapes(said, labels, magnitude, told, (likelihood + mix).argmax(axis=1))
+    return _Mode(temperature, offset, threshold, levels, looks, structure, vector)
+
+
+def _fit_shapes(
+    said: Sequence[Answer],
+    labels: Sequence[Labels],
+    magnitude: NDArray[np.float64],
+    told: NDArray[np.bool_],
+    taken_for: NDArray[np.intp],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Temperatures of the looks and factors of the errors of the structure, of sources taken for galaxies: who looks there asks about those."""
+    look = np.concatenate([own.morphology.numpy() for own in labels])[told]
+    logit = np.concatenate([a.morphology.numpy().astype(float) for a in said])[told]
+    asked = (look >= 0) & (taken_for == Kind.GALAXY)
+    looks = fit_looks(logit[asked], look[asked], np.nan_to_num(magnitude[asked], nan=20.0))
+    value, error = (np.concatenate(parts)[told] for parts in zip(*map(structure_of, said), strict=True))
+    true = np.concatenate([own.structure.numpy().astype(float) for own in labels])[told]
+    own = asked & np.isfinite(true).all(axis=1)
+    share = (value[:, 0] - true[:, 0]) / error[:, 0]
+    index = (np.log(value[:, 1]) - true[:, 1]) * value[:, 1] / error[:, 1]  # its error is relative
+    factors = [fit_errors(pull[own], magnitude[own]) for pull in (share, index)]
+    return looks, np.stack(factors, axis=1)
 
 
 def _levels(
@@ -282,6 +333,7 @@ def write_classifier(
         "training": (
             "sources of imcat's simulation, found and measured by imcat run; train rows of public SDSS, BOSS, 2SLAQ and "
             "VVDS tables with spectra"
+            + (f"; {recipe.drawn} rows drawn from the simulator's populations" if recipe.drawn else "")
         ),
         "tables": [t.name for t in tables],
         "failures": list(_FAILURES),

@@ -25,7 +25,13 @@ __all__ = ["recalibrate"]
 
 
 def recalibrate(
-    name: str, samples: Path, *, weights: Path | None = None, workers: int = 1, survey: str = ""
+    name: str,
+    samples: Path,
+    *,
+    weights: Path | None = None,
+    workers: int = 1,
+    survey: str = "",
+    shapes: int = 0,
 ) -> Path:
     """Fit temperatures, sets, levels and distances again, and write weights and card in place of the old ones.
 
@@ -44,6 +50,8 @@ def recalibrate(
     survey : str
         ``sdss`` or ``csst``: only what is fitted to simulated tiles of this survey; the rest stays, that of real tables and the
         measure of distances too. Empty: all.
+    shapes : int
+        Fit only what belongs to morphology, with so many tiles of each survey: it takes fewer than sets do. 0: everything, with all.
 
     Returns
     -------
@@ -60,9 +68,9 @@ def recalibrate(
     arrays = load((folder / f"{name}.safetensors").read_bytes())
     blank = {f"calibration.{k}": v for k, v in Calibration.none(1).arrays().items()}
     kept = {k: v for k, v in arrays.items() if not k.startswith("calibration.")}
-    trained = from_arrays(arrays if survey else kept | blank, card)
+    trained = from_arrays(arrays if survey or shapes else kept | blank, card)
     settings = [SampleSettings(**s) for s in card["samples"] if s.get("role") == "calibration"]
-    settings = [s for s in settings if survey in ("", s.survey)]
+    settings = [replace(s, tiles=shapes or s.tiles) for s in settings if survey in ("", s.survey)]
     paths = [
         p for s in settings for p in build_samples(samples, s, StampSettings(size=trained.size), workers)
     ]
@@ -73,8 +81,8 @@ def recalibrate(
             expected="weights of a recipe that has some, as weights/recipes/classifier_fits.toml",
         )
     sets = simulated_sets([read_sample(p) for p in paths])
-    if survey:
-        calibration = calibrate(trained.network, sets, [], trained.calibration)
+    if survey or shapes:
+        calibration = calibrate(trained.network, sets, [], trained.calibration, shapes=bool(shapes))
     else:
         calibration = calibrate(trained.network, sets, real_tables(card["tables"])[1])
     data = save(replace(trained, calibration=calibration).arrays())
@@ -93,8 +101,20 @@ def _main() -> None:
     parser.add_argument(
         "--survey", default="", choices=("sdss", "csst"), help="only what its tiles calibrate"
     )
+    parser.add_argument(
+        "--shapes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="only what belongs to morphology, with N tiles of each survey",
+    )
     given = parser.parse_args()
-    options = {"weights": given.weights, "workers": given.workers, "survey": given.survey}
+    options = {
+        "weights": given.weights,
+        "workers": given.workers,
+        "survey": given.survey,
+        "shapes": given.shapes,
+    }
     print(recalibrate(given.name, given.samples, **options))
 
 

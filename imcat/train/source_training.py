@@ -97,6 +97,7 @@ def run_pretraining(
         "description": "vision transformer for stamps in any bands, pre-trained without labels",
         "licence": "BSD-3-Clause",
         "method": recipe.method,
+        "wavelengths": wavelengths_of([s.survey for s in skies]),
         "data": f"stamps of {len(training)} simulated and {len(real)} real tiles",
         "failures": list(_BACKBONE_FAILURES),
         **to_card(recipe.vit),
@@ -104,6 +105,12 @@ def run_pretraining(
         "samples": [asdict(s) for s in skies],
     }
     return write_with_card(folder, recipe.name, data, BACKBONE_FORMAT, card)
+
+
+def wavelengths_of(surveys: Sequence[str]) -> list[float]:
+    """Shortest and longest effective wavelength of the surveys' bands, Å."""
+    waves = np.concatenate([FilterSet.named(survey).wavelengths for survey in surveys])
+    return [round(float(waves.min()), 1), round(float(waves.max()), 1)]
 
 
 def run_classification(

@@ -18,7 +18,9 @@ from imcat.classify.calibration import (
     Calibration,
     bare_modes,
     distances,
+    fit_errors,
     fit_levels,
+    fit_looks,
     fit_scale,
     fit_sets,
     log_odds,
@@ -322,6 +324,45 @@ class TestNovelty:
         assert novelty.mean() == pytest.approx(0.5, abs=0.02)
 
 
+class TestShapes:
+    def test_temperatures_are_those_by_which_the_logits_are_wrong(self) -> None:
+        rng = np.random.default_rng(14)
+        true = log_softmax(rng.normal(0, 1.5, (16000, 8)), axis=1)
+        look = (rng.random(16000)[:, None] > np.exp(true).cumsum(axis=1)).sum(axis=1)
+        magnitude = rng.choice([16.25, 22.25], 16000)
+        found = fit_looks(np.where(magnitude < 20, 0.6, 1.8)[:, None] * true, look, magnitude)
+        assert found[np.abs(MIDDLE - 16.25).argmin()] == pytest.approx(0.6, rel=0.06)
+        assert found[np.abs(MIDDLE - 22.25).argmin()] == pytest.approx(1.8, rel=0.06)
+        np.testing.assert_array_equal(found[np.abs(MIDDLE - 19.25).argmin()], 1.0)
+        np.testing.assert_array_equal(fit_looks(true[:99], look[:99], magnitude[:99]), 1.0)
+
+    def test_errors_become_standard_deviations(self) -> None:
+        rng = np.random.default_rng(15)
+        magnitude = rng.choice([16.25, 22.25], 16000)
+        pull = rng.normal(0, np.where(magnitude < 20, 0.5, 3.0))
+        found = fit_errors(pull, magnitude)
+        np.testing.assert_allclose(found[MIDDLE < 19], 0.5, rtol=0.04)
+        np.testing.assert_allclose(found[MIDDLE > 19.5], 3.0, rtol=0.04)
+        # Of unknown magnitude all are one sample; too few change nothing.
+        unknown = fit_errors(pull, np.full(16000, np.nan))[np.searchsorted(EDGES, 20.0, side="right") - 1]
+        held = np.abs(pull) < unknown
+        assert held.mean() == pytest.approx(0.6827, abs=0.001)
+        np.testing.assert_array_equal(fit_errors(pull[:99], magnitude[:99]), 1.0)
+
+    def test_each_mode_and_magnitude_has_its_own(self) -> None:
+        table = np.arange(float(len(MODES)))[:, None] * 100 + np.arange(MIDDLE.size)
+        own = replace(Calibration.none(4), looks=table, structure=np.stack([table, -table], axis=2))
+        looks, factor = own.shapes(np.array([0, 5]), np.array([MIDDLE[5] + 0.125, MIDDLE[3]]))
+        np.testing.assert_allclose(looks, [5.25, 503])
+        np.testing.assert_allclose(factor, [[5.25, -5.25], [503, -503]])
+
+    def test_weights_of_before_leave_shapes_as_they_are(self) -> None:
+        named = {k: v for k, v in Calibration.none(4).arrays().items() if k not in ("looks", "structure")}
+        looks, factor = Calibration.from_arrays(named).shapes(np.array([0]), np.array([20.0]))
+        assert (looks == 1).all()
+        assert (factor == 1).all()
+
+
 class TestCalibration:
     def test_without_correction_nothing_changes(self) -> None:
         plain, mode = Calibration.none(4), np.arange(len(MODES))
@@ -365,7 +406,7 @@ class TestCalibration:
         first = Calibration.none(4)
         again = Calibration.from_arrays(first.arrays())
         assert list(first.arrays()) == [
-            "temperature", "threshold", "levels", "mean", "whiten", "distance", "offset",
+            "temperature", "threshold", "levels", "mean", "whiten", "distance", "offset", "looks", "structure",
         ]  # fmt: skip
         for name, values in first.arrays().items():
             np.testing.assert_array_equal(getattr(again, name), values)

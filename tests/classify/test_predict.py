@@ -20,7 +20,7 @@ from imcat.classify.calibration import LEVELS, MODES, Calibration
 from imcat.classify.densities import Densities
 from imcat.classify.network import MORPHOLOGIES, ClassifierSettings, Seeing, measured
 from imcat.classify.photometry import Photometry, table_photometry
-from imcat.classify.predict import KINDS, Prior, answer, classify, look
+from imcat.classify.predict import KINDS, Prior, answer, classify, look, structure_of
 from imcat.classify.prior import EDGES, MixByMagnitude, SkyMix
 from imcat.classify.trained import FORMAT, TrainedClassifier, from_arrays, load_classifier
 from imcat.errors import InputError, UsageError
@@ -62,6 +62,7 @@ def calibrated() -> TrainedClassifier:
     calibration = Calibration(
         rng.uniform(0.5, 2, (len(MODES), BINS)), rng.uniform(-3, -1, (len(MODES), BINS, 3)), levels, rng.normal(size=32),
         np.eye(32) * 0.5, np.tile(np.linspace(0.1, 3, 201), (len(MODES), 1)), rng.normal(size=(len(MODES), BINS, 3)),
+        rng.uniform(0.5, 2, (len(MODES), BINS)), rng.uniform(0.5, 2, (len(MODES), BINS, 2)),
     )  # fmt: skip
     return replace(trained, calibration=calibration)
 
@@ -255,6 +256,18 @@ class TestPrior:
     def test_an_unknown_prior_is_refused(self, trained: TrainedClassifier) -> None:
         with pytest.raises(UsageError, match="no prior 'moon'; expected sky, flat or spectroscopic"):
             classify(trained, sources(), None, Prior("moon"))
+
+    def test_shapes_have_their_own_corrections(self, trained: TrainedClassifier, columns: Columns) -> None:
+        said = answer(trained, sources(), seen(), spectroscopic=False)
+        looks, factor = trained.calibration.shapes(modes(), sources().reference_magnitude())
+        share = softmax(said.morphology.numpy().astype(float) / looks[:, None], axis=1)
+        found = np.stack([columns[f"morph_{m}"] for m in MORPHOLOGIES], axis=1)
+        np.testing.assert_allclose(found[~BLIND], share[~BLIND], rtol=1e-9)
+        value, error = structure_of(said)
+        for k, name in enumerate(("morph_bulge_fraction", "morph_sersic_index")):
+            np.testing.assert_allclose(columns[name][~BLIND], value[~BLIND, k])
+            np.testing.assert_allclose(columns[f"{name}_err"][~BLIND], (error * factor)[~BLIND, k])
+        assert not np.allclose(factor[~BLIND], 1, rtol=0.1)
 
     def test_temperature_divides_the_logits(self) -> None:
         plain = untrained()

@@ -682,10 +682,12 @@ class TestClassifier:
         first = load_classifier("classifier", str(tmp_path))
         assert first.card["before"] == {k: v for k, v in before.items() if k != "licence"}
         kept = tmp_path / "one.npz"
+        asked: list[int] = []
         write_sample(kept, toy(300, 99))
 
         def made(folder: Path, settings: SampleSettings, stamps: StampSettings, workers: int) -> list[Path]:
             assert settings.role == "calibration"
+            asked.append(settings.tiles)
             return [kept]
 
         monkeypatch.setattr(recalibration, "build_samples", made)
@@ -698,7 +700,8 @@ class TestClassifier:
             k: v for k, v in second.card.items() if k != "sha256"
         }
         # Of one survey: what its tiles calibrate, and with the same tiles the same numbers; the rest stays.
-        fitted = ("temperature", "offset", "threshold", "levels", "distance")
+        shapes = ("looks", "structure")
+        fitted = ("temperature", "offset", "threshold", "levels", "distance", *shapes)
         right = second.calibration.arrays()
         wrong = {name: value + 1.0 if name in fitted else value for name, value in right.items()}
         data = save(replace(second, calibration=Calibration.from_arrays(wrong)).arrays())
@@ -711,6 +714,17 @@ class TestClassifier:
         for name in fitted:
             np.testing.assert_allclose(third[name][others], wrong[name][others], rtol=1e-6)
             np.testing.assert_allclose(third[name][renewed], right[name][renewed], rtol=1e-6, atol=1e-6)
+        # Of shapes alone: as many tiles as are asked for, and nothing else changes.
+        write_with_card(tmp_path, "classifier", data, FORMAT, plain_card)
+        recalibration.recalibrate("classifier", tmp_path, weights=tmp_path, shapes=7)
+        fourth = load_classifier("classifier", str(tmp_path)).calibration.arrays()
+        assert asked[-1] == 7
+        stamped = [MODES.index("both"), MODES.index("stamp")]
+        for name in fitted:
+            new = stamped if name in shapes else []
+            rest = [k for k in range(len(MODES)) if k not in [*new, MODES.index("photometry")]]
+            np.testing.assert_allclose(fourth[name][rest], wrong[name][rest], rtol=1e-6)
+            np.testing.assert_allclose(fourth[name][new], right[name][new], rtol=1e-6, atol=1e-6)
         with pytest.raises(InputError, match="role calibration of csst"):
             recalibration.recalibrate("classifier", tmp_path, weights=tmp_path, survey="csst")
         # Nothing to calibrate with: said so, and nothing written.

@@ -1,0 +1,138 @@
+"""How fast sources are classified on all cores, and whether other ways of running the backbone would be faster and equal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import verdict
+from numpy.typing import NDArray
+
+from imcat.classify import predict
+from imcat.classify.photometry import Photometry
+from imcat.classify.predict import classify, look
+from imcat.classify.trained import TrainedClassifier
+from imcat.registry import half_precision_is_fast
+from imcat.stamps import Stamps, StampSettings, band_conditions, compress
+from imcat.train.classification_data import simulated_sets
+from imcat.train.loop import use_all_cores
+from imcat.train.source_samples import SampleSettings, build_samples, read_sample, stamps_of
+
+_SEED = 908
+_REPEATS = 3
+_BATCH = 128
+_GOAL = 2000
+
+Array = NDArray[Any]
+
+
+def speed(trained: TrainedClassifier, folder: Path, number: int = 4096) -> dict[str, Any]:
+    """Sources a second as `imcat run` classifies them: stamps and photometry, the backbone's part, photometry alone."""
+    use_all_cores()
+    (path,) = build_samples(folder, SampleSettings(tiles=1, seed=_SEED), StampSettings())
+    sample = read_sample(path)
+    rows = np.arange(min(number, len(sample)))
+    stamps, photometry = stamps_of(sample, rows), simulated_sets([sample])[0].photometry.take(rows)
+    vision = look(trained, stamps)
+    seen, whole, alone = (
+        _seconds(work)
+        for work in (
+            lambda: look(trained, stamps),
+            lambda: classify(trained, photometry, vision),
+            lambda: classify(trained, photometry),
+        )
+    )
+    n = len(rows)
+    rate = {"per_second": n / (seen + whole), "backbone": n / seen, "photometry": n / alone}
+    print(
+        f"   {rate['per_second']:.0f} sources with stamps in five bands a second through backbone and heads "
+        f"({rate['backbone']:.0f} through the backbone), {rate['photometry']:.0f} by photometry alone"
+    )
+    reached = rate["per_second"] >= _GOAL
+    return {
+        "as imcat run does it": rate,
+        **_ways(trained, stamps, photometry),
+        "verdicts": [verdict("sources a second on all cores", rate["per_second"], f">= {_GOAL}", reached)],
+    }
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    """The shortest of some runs."""
+    spent = []
+    for _ in range(_REPEATS):
+        begun = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - begun)
+    return min(spent)
+
+
+def _ways(trained: TrainedClassifier, stamps: Stamps, photometry: Photometry) -> dict[str, dict[str, Any]]:
+    """The backbone in single precision, in bfloat16, and as a traced and frozen graph: speed, and what answers differ."""
+    ways: dict[str, Callable[[], Array]] = {
+        "single precision": lambda: _look_with(trained, stamps, half=False),
+        "bfloat16": lambda: _look_with(trained, stamps, half=True),
+    }
+    used = "bfloat16" if half_precision_is_fast() else "single precision"
+    graph = _traced(trained, stamps, half=used == "bfloat16")
+    ways[f"graph, {used}"] = lambda: _through(graph, stamps)
+    found: dict[str, dict[str, Any]] = {}
+    plain: dict[str, Array] | None = None
+    for name, work in ways.items():
+        said = classify(trained, photometry, work())
+        plain = plain or said
+        apart = np.abs(said["p_galaxy"] - plain["p_galaxy"])
+        found[name] = {
+            "backbone": len(stamps) / _seconds(work),
+            "other classes": float((said["class"] != plain["class"]).mean()),
+            "p_galaxy apart, 99 %": float(np.quantile(apart, 0.99)),
+            "used": "yes" if name == used else "no",
+        }
+        v = found[name]
+        print(
+            f"   {name}: {v['backbone']:.0f} a second; classes other than in single precision {v['other classes']:.5f}, "
+            f"99 % of p_galaxy within {v['p_galaxy apart, 99 %']:.5f}"
+        )
+    return found
+
+
+@contextmanager
+def _precision(half: bool) -> Iterator[None]:
+    """Multiply in that precision, whichever is faster here."""
+    before = predict.half_precision_is_fast
+    predict.half_precision_is_fast = lambda: half  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        predict.half_precision_is_fast = before  # type: ignore[assignment]
+
+
+def _look_with(trained: TrainedClassifier, stamps: Stamps, *, half: bool) -> Array:
+    with _precision(half):
+        return look(trained, stamps)
+
+
+def _batches(stamps: Stamps) -> Iterator[tuple[torch.Tensor, ...]]:
+    conditions = band_conditions(stamps)
+    for k in range(0, len(stamps), _BATCH):
+        rows = slice(k, k + _BATCH)
+        yield (
+            torch.from_numpy(compress(stamps.signal[rows])),
+            torch.from_numpy(stamps.valid[rows].astype(np.float32)),
+            torch.from_numpy(conditions[rows]),
+        )
+
+
+def _traced(trained: TrainedClassifier, stamps: Stamps, *, half: bool) -> Any:
+    given = next(_batches(stamps))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half, cache_enabled=False):
+        return torch.jit.freeze(torch.jit.trace(trained.network.vision.eval(), given, check_trace=False))
+
+
+def _through(graph: Any, stamps: Stamps) -> Array:
+    with torch.inference_mode():
+        return torch.cat([graph(*given).float() for given in _batches(stamps)]).numpy()
