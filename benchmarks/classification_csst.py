@@ -103,10 +103,10 @@ def csst_redshifts(trained: TrainedClassifier, own: LabelledSet, training: Label
             "CSST-like redshifts: beyond 0.15", found["beyond_0.15"], "< 0.009", found["beyond_0.15"] < 0.009
         ),
         verdict(
-            "CSST-like redshifts: trees' NMAD",
-            found["trees_nmad"],
-            f"> {found['nmad']:.4f}",
-            found["trees_nmad"] > found["nmad"],
+            "CSST-like redshifts: NMAD against the trees'",
+            found["nmad"],
+            f"< {found['trees_nmad']:.4f}",
+            found["nmad"] < found["trees_nmad"],
         ),
     ]
     return found

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from classification_tables import auc
 from common import verdict
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from imcat.catalogue.files import atomic_path
 from imcat.classify.network import measured
@@ -118,12 +118,6 @@ def scores(survey: str, images: int, folder: Path | None) -> Iterator[dict[str, 
             yield _scored(trained, seen)
 
 
-def auroc(score: Array, positive: Array) -> float:
-    """Area below the ROC curve."""
-    n, m = int(positive.sum()), int((~positive).sum())
-    return float((rankdata(score)[positive].sum() - n * (n + 1) / 2) / (n * m)) if n and m else float("nan")
-
-
 def lens_search(images: dict[str, int], folder: Path | None = None) -> dict[str, Any]:
     """AUROC, TPR0, TPR10, by Einstein radius and S/N of the arcs."""
     out: dict[str, Any] = {"verdicts": []}
@@ -134,7 +128,7 @@ def lens_search(images: dict[str, int], folder: Path | None = None) -> dict[str,
         other = np.sort(all_of["score"][~lens])
         allowed = max(1, round(10 * len(lens) / 100_000))
         found: dict[str, Any] = {
-            "images": len(lens), "lenses": int(lens.sum()), "auroc": auroc(all_of["score"], lens),
+            "images": len(lens), "lenses": int(lens.sum()), "auroc": auc(all_of["score"], lens),
             "tpr0": float((all_of["score"][lens] > other[-1]).mean()),
             "tpr10": float((all_of["score"][lens] > other[-allowed]).mean()), "bins": [],
         }  # fmt: skip
@@ -155,7 +149,7 @@ def lens_search(images: dict[str, int], folder: Path | None = None) -> dict[str,
                         "from": a,
                         "to": b,
                         "n": int(own.sum()),
-                        "auroc": auroc(all_of["score"][pick], own[pick]),
+                        "auroc": auc(all_of["score"][pick], own[pick]),
                     }
                 )
                 print(
@@ -165,13 +159,13 @@ def lens_search(images: dict[str, int], folder: Path | None = None) -> dict[str,
             pick = lens | (all_of["lookalike"] == name)
             found["bins"].append(
                 {"by": "look-alike", "name": str(name), "n": int((all_of["lookalike"] == name).sum()),
-                 "auroc": auroc(all_of["score"][pick], lens[pick])}
+                 "auroc": auc(all_of["score"][pick], lens[pick])}
             )  # fmt: skip
             print(f"   {survey} against {name}: AUROC {found['bins'][-1]['auroc']:.4f}")
         clear = lens & (snr > 20) & (radius > _CLEAR[survey])
         found["clear"] = {
             "n": int(clear.sum()),
-            "auroc": auroc(all_of["score"][clear | ~lens], clear[clear | ~lens]),
+            "auroc": auc(all_of["score"][clear | ~lens], clear[clear | ~lens]),
         }
         print(
             f"   {survey}: arcs above S/N 20, {_CLEAR[survey]} arcsec or more from the middle: {found['clear']['n']} lenses  "
