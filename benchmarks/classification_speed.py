@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import torch
 from common import verdict
 from numpy.typing import NDArray
 
+from imcat.backbones.orient import orientation, oriented
 from imcat.classify import predict
 from imcat.classify.photometry import Photometry
 from imcat.classify.predict import classify, look
@@ -72,14 +74,16 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 def _ways(trained: TrainedClassifier, stamps: Stamps, photometry: Photometry) -> dict[str, dict[str, Any]]:
-    """The backbone in single precision, in bfloat16, and as a traced and frozen graph: speed, and what answers differ."""
+    """The backbone in single precision, in bfloat16, and as a graph that torch compiles: speed, and what answers differ."""
     ways: dict[str, Callable[[], Array]] = {
         "single precision": lambda: _look_with(trained, stamps, half=False),
         "bfloat16": lambda: _look_with(trained, stamps, half=True),
     }
-    used = "bfloat16" if half_precision_is_fast() else "single precision"
-    graph = _traced(trained, stamps, half=used == "bfloat16")
-    ways[f"graph, {used}"] = lambda: _through(graph, stamps)
+    half = half_precision_is_fast()
+    used = "bfloat16" if half else "single precision"
+    if shutil.which("g++"):  # which torch compiles with
+        graph = torch.compile(trained.network.vision.see)
+        ways[f"compiled graph, {used}"] = lambda: _through(graph, stamps, half=half)
     found: dict[str, dict[str, Any]] = {}
     plain: dict[str, Array] | None = None
     for name, work in ways.items():
@@ -127,12 +131,11 @@ def _batches(stamps: Stamps) -> Iterator[tuple[torch.Tensor, ...]]:
         )
 
 
-def _traced(trained: TrainedClassifier, stamps: Stamps, *, half: bool) -> Any:
-    given = next(_batches(stamps))
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half, cache_enabled=False):
-        return torch.jit.freeze(torch.jit.trace(trained.network.vision.eval(), given, check_trace=False))
-
-
-def _through(graph: Any, stamps: Stamps) -> Array:
-    with torch.inference_mode():
-        return torch.cat([graph(*given).float() for given in _batches(stamps)]).numpy()
+def _through(see: Callable[..., torch.Tensor], stamps: Stamps, *, half: bool) -> Array:
+    """The backbone by way of a graph; stamps are turned to their side before it, as the backbone itself does."""
+    out = []
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        for values, valid, conditions in _batches(stamps):
+            turn = orientation(values, valid)
+            out.append(see(oriented(values, turn), oriented(valid, turn), conditions).float())
+    return torch.cat(out).numpy()
