@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from classification_simulated import modes_of
+from classification_simulated import modes_of, tiles_of
 from classification_tables import crps, features, nmad, paired, tuned_trees
 from common import verdict
 
@@ -91,7 +91,7 @@ def csst_redshifts(trained: TrainedClassifier, own: LabelledSet, training: Label
             f"{label}beyond_0.15": float((np.abs(dz) > 0.15).mean()),
             f"{label}bias": float(np.median(dz)),
         }
-    found["difference"] = paired(away[""], away["trees_"], nmad)
+    found["difference"] = paired(away[""], away["trees_"], nmad, group=tiles_of(own)[bright])
     print(
         f"   {found['galaxies']} galaxies: NMAD {found['nmad']:.4f} (trees {found['trees_nmad']:.4f}), beyond 0.15 "
         f"{found['beyond_0.15']:.4f} ({found['trees_beyond_0.15']:.4f})"

@@ -215,11 +215,12 @@ def main() -> None:
     options = parser.parse_args()
     if (RESULTS / "classification.json").is_file():
         draw_results(newest())
-        draw_shapes(newest())
-    if options.samples is not None:
+        if "morphology" in newest():
+            draw_shapes(newest())
+    if options.samples is not None and "attributions" in newest():
         draw_attributions(options.samples)
-        if options.pretraining is not None:
-            draw_reconstructions(options.pretraining, options.samples)
+    if options.samples is not None and options.pretraining is not None:
+        draw_reconstructions(options.pretraining, options.samples)
 
 
 if __name__ == "__main__":

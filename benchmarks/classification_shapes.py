@@ -39,7 +39,8 @@ def seen(trained: TrainedClassifier, own: LabelledSet) -> Array:
     with torch.inference_mode():
         for rows in np.array_split(np.arange(len(own)), max(1, len(own) // 512)):
             s = own.stamps.batch(rows)
-            parts.append(trained.network.vision(s.values, s.valid, s.conditions).float().numpy())
+            vision = trained.network.vision(s.values, s.valid, s.conditions).float()
+            parts.append((vision * s.valid.flatten(1).any(1)[:, None]).numpy())  # as `look` does
     return np.concatenate(parts)
 
 
@@ -92,7 +93,9 @@ def morphology(
     found["points called point-like"] = float(
         (share[~galaxy].argmax(1) == MORPHOLOGIES.index("point_like")).mean()
     )
-    taken = answer["class"] == KINDS[Kind.GALAXY]  # whoever asks for a look asks it of these
+    # Whoever asks for a look asks it of what is taken for a galaxy, here by the mix of the tiles.
+    likelihood = np.stack([answer[f"class_loglike_{k}"] for k in KINDS], axis=1)
+    taken = (likelihood + np.log(own.mix.shares(own.magnitude))).argmax(1) == Kind.GALAXY
     error = calibration_error(share[taken], truth[taken])
     found["verdicts"] = [verdict(f"{survey}: calibration error of looks", error, "<= 0.01", error <= 0.01)]
     return found
@@ -110,11 +113,12 @@ def _trees(own: LabelledSet, training: LabelledSet) -> Array:
 
 
 def _against(off: Array, error: Array, label: str) -> dict[str, float]:
-    """Median, robust scatter, and robust width over the stated errors."""
+    """Median, robust scatter, robust width over the stated errors, and the share within these: 0.683 of a normal distribution."""
     return {
         f"{label} bias": float(np.median(off)),
         f"{label} scatter": float(1.4826 * np.median(np.abs(off - np.median(off)))),
         f"{label} pull": float(1.4826 * np.median(np.abs(off / error - np.median(off / error)))),
+        f"{label} within error": float((np.abs(off) < error).mean()),
     }
 
 
@@ -164,7 +168,11 @@ def _hit(stamps: Stamps, rng: np.random.Generator) -> Stamps:
 def _shuffled(stamps: Stamps, rng: np.random.Generator) -> Stamps:
     flat = stamps.signal.reshape(*stamps.signal.shape[:2], -1)
     order = rng.permuted(np.tile(np.arange(flat.shape[-1]), (len(flat), 1)), axis=1)
-    return replace(stamps, signal=np.take_along_axis(flat, order[:, None], 2).reshape(stamps.signal.shape))
+    moved = {
+        name: np.take_along_axis(values.reshape(flat.shape), order[:, None], 2).reshape(values.shape)
+        for name, values in (("signal", stamps.signal), ("valid", stamps.valid))
+    }
+    return replace(stamps, **moved)
 
 
 def _exchanged(stamps: Stamps, rng: np.random.Generator) -> Stamps:

@@ -2,8 +2,8 @@
 
     python examples/07_what_an_answer_rests_on.py [FOLDER]
 
-The tile is measured and classified as `imcat run` does it; the maps say what each pixel adds to the log odds of the class that
-the source was given.
+The tile is measured and classified as `imcat run` does it; the maps say what each pixel adds to the log odds that the stamp alone gives
+to the source's class.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(folder: Path) -> None:
     # Any rows of the catalogue will do; the stamps have its order. Here: the brightest source of each class.
     flux, said = np.asarray(catalogue["r_kron_flux"]), np.asarray(catalogue["class"])
     rows = np.array(
-        [np.where(said == name, flux, -np.inf).argmax() for name in KINDS if (said == name).any()]
+        [np.nanargmax(np.where(said == name, flux, -np.inf)) for name in KINDS if (said == name).any()]
     )
     chosen = replace(stamps, signal=stamps.signal[rows], valid=stamps.valid[rows], noise=stamps.noise[rows])
     found = attribute(load_classifier(), chosen, None, [KINDS.index(name) for name in said[rows]])
@@ -54,7 +54,8 @@ def main(folder: Path) -> None:
         reach = np.abs(whole).max()
         axes[1, k].imshow(whole, origin="lower", cmap="RdBu_r", vmin=-reach, vmax=reach)
         axes[1, k].set_title(
-            f"log odds {found.empty[k]:+.1f} without\nthe stamp, {found.answer[k]:+.1f} with it", fontsize=8
+            f"log odds {found.empty[k]:+.1f} of an empty\nstamp, {found.answer[k]:+.1f} of this one",
+            fontsize=8,
         )
     figure.savefig(folder / "attribution.png", dpi=110)
     print(f"{len(rows)} sources in {folder / 'attribution.png'}")

@@ -63,6 +63,7 @@ _LEAST = 100  # sources with which a bin is fitted by itself
 _ENOUGH = 1000  # sources that correct a redshift density or a set: a tail of 5 per cent is then good to 0.7, of 10 to 0.9
 # Of few sources, a thousand of one class would be of all magnitudes, and scores depend on these: one in a hundred, at least so many.
 _SHARE, _FEWEST = 0.01, 200
+_SOME = 300  # sources that give the size of an error, to 4 per cent
 _QUANTILES: Float64 = np.linspace(0, 1, 201)
 _ONE_SIGMA = 0.6827  # share of a normal distribution within its standard deviation
 _STRUCTURE = 2  # bulge fraction, Sérsic index
@@ -284,12 +285,16 @@ def fit_errors(pull: Float64, magnitude: Float64) -> Float64:
     pull : float64 array ``[n]``
         Residuals over stated errors.
     magnitude : float64 array ``[n]``
-        NaN where unknown.
+        NaN where unknown; of none that is known, all sources give one factor.
     """
     if len(pull) < _LEAST:
         return np.ones(_BINS)
-    bins, mag = _bins(magnitude), np.where(np.isfinite(magnitude), magnitude, 20.0)
-    return np.array([np.quantile(np.abs(pull[_near(k, bins, mag)]), _ONE_SIGMA) for k in range(_BINS)])
+    known = np.isfinite(magnitude)
+    if not known.any():
+        return np.full(_BINS, np.quantile(np.abs(pull), _ONE_SIGMA))
+    bins, mag = _bins(magnitude[known]), magnitude[known]
+    size = np.abs(pull[known])
+    return np.array([np.quantile(size[_near(k, bins, mag, _SOME)], _ONE_SIGMA) for k in range(_BINS)])
 
 
 def _centred(values: Float64) -> Float64:

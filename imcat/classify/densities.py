@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax, ndtr
 
@@ -63,7 +64,9 @@ class Densities:
         for rows in np.array_split(np.arange(len(self)), max(1, len(self) // 4096)):
             for k in range(self.weight.shape[1]):
                 w, m, s = (a[rows, k][:, None] for a in (self.weight, self.mean, self.width))
-                out[rows] += w * ndtr((nodes - m) / s)
+                # torch's is several times as fast as scipy's, and the table only chooses a bracket.
+                place = torch.from_numpy(((nodes - m) / s).astype(np.float32))
+                out[rows] += w * torch.special.ndtr(place).numpy()
         return out
 
     def quantile(self, level: float | Float64) -> Float64:
@@ -86,19 +89,26 @@ class Densities:
     def mode(self) -> Float64:
         """The redshifts of the highest peaks, ``[n]``."""
         grid = np.linspace(0.0, float(_HIGHEST), _NODES)
-        out = np.empty(len(self))
-        for rows in np.array_split(np.arange(len(self)), max(1, len(self) // 2048)):
-            density = np.zeros((len(rows), _NODES))
+        at = np.empty(len(self), np.intp)
+        # Single precision finds the node of the peak; what follows is in double precision.
+        for rows in np.array_split(np.arange(len(self)), max(1, len(self) // 512)):
+            density = np.zeros((len(rows), _NODES), np.float32)
             for k in range(self.weight.shape[1]):
-                w, m, s = (a[rows, k][:, None] for a in (self.weight, self.mean, self.width))
-                density += w / s * np.exp(-0.5 * ((grid - m) / s) ** 2)
-            at = density.argmax(axis=1)
-            inner = np.clip(at, 1, _NODES - 2)
-            left, peak, right = (
-                np.log(density[np.arange(len(rows)), inner + d] + 1e-300) for d in (-1, 0, 1)
-            )
-            bend = left - 2 * peak + right
-            with np.errstate(invalid="ignore", divide="ignore"):
-                shift = np.where(bend < 0, 0.5 * (left - right) / bend, 0.0)
-            out[rows] = np.expm1(grid[inner] + np.clip(shift, -1, 1) * (grid[1] - grid[0]))
-        return np.maximum(out, 0.0)
+                w, m, s = (
+                    a[rows, k][:, None].astype(np.float32) for a in (self.weight, self.mean, self.width)
+                )
+                place = (grid.astype(np.float32) - m) / s
+                density += w / s * np.exp(np.float32(-0.5) * place * place)
+            at[rows] = density.argmax(axis=1)
+        inner = np.clip(at, 1, _NODES - 2)
+        left, peak, right = (np.log(self._density(grid[inner + d]) + 1e-300) for d in (-1, 0, 1))
+        bend = left - 2 * peak + right
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shift = np.where(bend < 0, 0.5 * (left - right) / bend, 0.0)
+        out = np.expm1(grid[inner] + np.clip(shift, -1, 1) * (grid[1] - grid[0]))
+        return np.asarray(np.maximum(out, 0.0))
+
+    def _density(self, place: Float64) -> Float64:
+        """At one place of ln(1 + z) each, ``[n]``, but for a common factor."""
+        z = (place[:, None] - self.mean) / self.width
+        return np.asarray((self.weight / self.width * np.exp(-0.5 * z * z)).sum(axis=1))

@@ -86,6 +86,11 @@ def from_arrays(named: Mapping[str, NDArray[Any]], card: dict[str, Any]) -> Trai
     shape = np.shape(named["calibration.temperature"])
     if shape != (len(MODES), EDGES.size - 1):
         raise ValueError(f"calibration of shape {shape}")
+    blank = Calibration.none(1)
+    for name in ("looks", "structure"):  # absent from weights of before
+        found = named.get(f"calibration.{name}", getattr(blank, name))
+        if np.shape(found) != getattr(blank, name).shape:
+            raise ValueError(f"calibration.{name} of shape {np.shape(found)}")
     exact = {k: np.asarray(v, np.float64) for k, v in named.items() if not k.startswith(head)}
     return TrainedClassifier(
         network,

@@ -36,13 +36,14 @@ from imcat.train.classification import ClassifierRecipe, answers, table_answers
 from imcat.train.classification_data import LabelledSet, Labels, TableSet
 from imcat.train.sky_mix import sky_mix
 
-__all__ = ["calibrate", "write_classifier"]
+__all__ = ["calibrate", "standing_text", "write_classifier"]
 
 _MODES = (
     (True, True),
     (True, False),
     (False, True),
 )  # stamp, photometry: as `imcat.classify.calibration.MODES`
+_STAMPED = 2  # of them, the first
 _TABLES = (
     (False, False),
     (False, True),
@@ -61,6 +62,24 @@ _FAILURES = (
     "probabilities are too sure of tables that have magnitudes and nothing else; sets hold fewer of bright, saturated stars than stated",
     "bands outside of the wavelengths are not used",
 )
+
+
+def standing_text(drawn: int) -> dict[str, Any]:
+    """What a card says of the training's data and of known failures.
+
+    Parameters
+    ----------
+    drawn : int
+        Rows that were drawn from the simulator's populations (`imcat.train.classification.ClassifierRecipe`).
+    """
+    more = f"; {drawn} rows drawn from the simulator's populations" if drawn else ""
+    return {
+        "training": (
+            "sources of imcat's simulation, found and measured by imcat run; train rows of public SDSS, BOSS, 2SLAQ and "
+            f"VVDS tables with spectra{more}"
+        ),
+        "failures": list(_FAILURES),
+    }
 
 
 def calibrate(
@@ -85,7 +104,7 @@ def calibrate(
         One whose modes stay, and its measure of distances, but for the modes that `sets` are of; `tables` are not used then,
         nor does anything stand for what is missing.
     shapes : bool
-        Fit only what belongs to morphology anew; everything else of `kept` stays.
+        Fit only what belongs to morphology anew; everything else of `kept` stays. Without `kept` all is fitted anyway.
     """
     sharp = [bool(np.nanmedian(s.photometry.extra[:, _PSF]) < np.log(SHARP)) for s in sets]
     ground = [s for s, is_sharp in zip(sets, sharp, strict=True) if not is_sharp]
@@ -124,8 +143,10 @@ def _renewed(
         if not sets:
             continue
         found = [(first, _simulated_modes(network, sets))]
-        if "levels" in names:  # without a stamp there is no shape
+        if "levels" in names:
             found.append((first_bare, _bare_modes(network, sets)))
+        else:  # without a stamp there is no shape
+            found = [(first, found[0][1][:_STAMPED])]
         for start, modes in found:
             for place, mode in enumerate(modes, MODES.index(start)):
                 if "levels" in names:
@@ -211,7 +232,7 @@ def _fit(
     by_magnitude: bool,
     offsets: bool = False,
 ) -> _Mode:
-    """Temperatures, offsets, thresholds and levels of one mode."""
+    """Temperatures, offsets, thresholds, levels, and what belongs to morphology, of one mode."""
     vector = np.concatenate([a.vector.numpy().astype(float) for a in said])
     kind = np.concatenate([own.kind.numpy() for own in labels])
     mix = np.concatenate([own.mix.numpy().astype(float) for own in labels])
@@ -330,13 +351,8 @@ def write_classifier(
         "licence": "BSD-3-Clause",
         "wavelengths": list(_WAVELENGTHS),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "training": (
-            "sources of imcat's simulation, found and measured by imcat run; train rows of public SDSS, BOSS, 2SLAQ and "
-            "VVDS tables with spectra"
-            + (f"; {recipe.drawn} rows drawn from the simulator's populations" if recipe.drawn else "")
-        ),
+        **standing_text(recipe.drawn),
         "tables": [t.name for t in tables],
-        "failures": list(_FAILURES),
         **trained.sizes(),
         "recipe": asdict(recipe),
         "metrics": {k: round(v, 5) for k, v in metrics.items()},

@@ -12,11 +12,11 @@ from safetensors.numpy import load, save
 
 from imcat.classify.calibration import Calibration
 from imcat.classify.trained import FORMAT, from_arrays
-from imcat.errors import InputError
+from imcat.errors import InputError, UsageError
 from imcat.registry import weights_folder
 from imcat.stamps import StampSettings
 from imcat.train.card_text import write_with_card
-from imcat.train.classification_card import calibrate
+from imcat.train.classification_card import calibrate, standing_text
 from imcat.train.classification_data import simulated_sets
 from imcat.train.source_samples import SampleSettings, build_samples, read_sample
 from imcat.train.source_training import real_tables
@@ -33,7 +33,7 @@ def recalibrate(
     survey: str = "",
     shapes: int = 0,
 ) -> Path:
-    """Fit temperatures, sets, levels and distances again, and write weights and card in place of the old ones.
+    """Fit temperatures, sets, levels, distances and what belongs to morphology again, and write weights and card in place of the old ones.
 
     The few tiles that judged the training, which it calibrates with besides, take no part here.
 
@@ -51,7 +51,8 @@ def recalibrate(
         ``sdss`` or ``csst``: only what is fitted to simulated tiles of this survey; the rest stays, that of real tables and the
         measure of distances too. Empty: all.
     shapes : int
-        Fit only what belongs to morphology, with so many tiles of each survey: it takes fewer than sets do. 0: everything, with all.
+        Fit only what belongs to morphology, with so many tiles of each survey: it takes fewer than sets do. The card keeps the number.
+        0: everything, with all tiles.
 
     Returns
     -------
@@ -62,6 +63,8 @@ def recalibrate(
     ------
     InputError
         If the card names no samples to calibrate with.
+    UsageError
+        If `shapes` is negative.
     """
     folder = weights or weights_folder()
     card: dict[str, Any] = tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8"))
@@ -70,7 +73,13 @@ def recalibrate(
     kept = {k: v for k, v in arrays.items() if not k.startswith("calibration.")}
     trained = from_arrays(arrays if survey or shapes else kept | blank, card)
     settings = [SampleSettings(**s) for s in card["samples"] if s.get("role") == "calibration"]
-    settings = [replace(s, tiles=shapes or s.tiles) for s in settings if survey in ("", s.survey)]
+    if shapes < 0:
+        raise UsageError(f"shapes is {shapes}; expected a number of tiles, or 0 for a whole calibration")
+    settings = [
+        replace(s, tiles=min(shapes, s.tiles) if shapes else s.tiles)
+        for s in settings
+        if survey in ("", s.survey)
+    ]
     paths = [
         p for s in settings for p in build_samples(samples, s, StampSettings(size=trained.size), workers)
     ]
@@ -87,6 +96,13 @@ def recalibrate(
         calibration = calibrate(trained.network, sets, real_tables(card["tables"])[1])
     data = save(replace(trained, calibration=calibration).arrays())
     values = {k: v for k, v in card.items() if k not in ("format", "sha256")}
+    values |= standing_text(card["recipe"].get("drawn", 0))
+    if shapes:
+        values["shapes"] = values.get("shapes", {}) | {s.survey: s.tiles for s in settings}
+    else:
+        values["shapes"] = {k: n for k, n in values.get("shapes", {}).items() if survey not in ("", k)}
+    if not values["shapes"]:
+        del values["shapes"]
     return write_with_card(folder, name, data, FORMAT, values)
 
 

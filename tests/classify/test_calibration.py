@@ -341,12 +341,15 @@ class TestShapes:
         magnitude = rng.choice([16.25, 22.25], 16000)
         pull = rng.normal(0, np.where(magnitude < 20, 0.5, 3.0))
         found = fit_errors(pull, magnitude)
-        np.testing.assert_allclose(found[MIDDLE < 19], 0.5, rtol=0.04)
-        np.testing.assert_allclose(found[MIDDLE > 19.5], 3.0, rtol=0.04)
-        # Of unknown magnitude all are one sample; too few change nothing.
-        unknown = fit_errors(pull, np.full(16000, np.nan))[np.searchsorted(EDGES, 20.0, side="right") - 1]
-        held = np.abs(pull) < unknown
-        assert held.mean() == pytest.approx(0.6827, abs=0.001)
+        for at, width in ((16.25, 0.5), (22.25, 3.0)):
+            assert found[np.abs(MIDDLE - at).argmin()] == pytest.approx(width, rel=0.04)
+            # Bins without sources take some hundred of the nearest.
+            near = MIDDLE < 19 if at < 19 else MIDDLE > 19.5
+            np.testing.assert_allclose(found[near], width, rtol=0.12)
+        # Of unknown magnitude all are one sample, in whatever order; too few change nothing.
+        unknown = fit_errors(np.sort(np.abs(pull)), np.full(16000, np.nan))
+        assert (np.abs(pull) < unknown[0]).mean() == pytest.approx(0.6827, abs=0.001)
+        np.testing.assert_array_equal(unknown, unknown[0])
         np.testing.assert_array_equal(fit_errors(pull[:99], magnitude[:99]), 1.0)
 
     def test_each_mode_and_magnitude_has_its_own(self) -> None:

@@ -25,7 +25,7 @@ from imcat.classify.network import MORPHOLOGIES, Answer, Measured, Seeing, measu
 from imcat.classify.photometry import table_photometry
 from imcat.classify.prior import EDGES
 from imcat.classify.trained import FORMAT, load_classifier
-from imcat.errors import ConfigError, InputError
+from imcat.errors import ConfigError, InputError, UsageError
 from imcat.simulate.scene import Models
 from imcat.simulate.sources import Kind
 from imcat.stamps import CONDITIONS, Stamps, StampSettings, band_conditions, compress
@@ -717,12 +717,16 @@ class TestClassifier:
         # Of shapes alone: as many tiles as are asked for, and nothing else changes.
         write_with_card(tmp_path, "classifier", data, FORMAT, plain_card)
         recalibration.recalibrate("classifier", tmp_path, weights=tmp_path, shapes=7)
-        fourth = load_classifier("classifier", str(tmp_path)).calibration.arrays()
-        assert asked[-1] == 7
+        after = load_classifier("classifier", str(tmp_path))
+        fourth = after.calibration.arrays()
+        assert asked[-1] == 1  # no more than the card has
+        assert after.card["shapes"] == {"sdss": 1}
+        with pytest.raises(UsageError, match="shapes is -1"):
+            recalibration.recalibrate("classifier", tmp_path, weights=tmp_path, shapes=-1)
         stamped = [MODES.index("both"), MODES.index("stamp")]
         for name in fitted:
             new = stamped if name in shapes else []
-            rest = [k for k in range(len(MODES)) if k not in [*new, MODES.index("photometry")]]
+            rest = [k for k in range(len(MODES)) if k not in new]
             np.testing.assert_allclose(fourth[name][rest], wrong[name][rest], rtol=1e-6)
             np.testing.assert_allclose(fourth[name][new], right[name][new], rtol=1e-6, atol=1e-6)
         with pytest.raises(InputError, match="role calibration of csst"):
