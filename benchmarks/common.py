@@ -32,7 +32,19 @@ _PEERS = {
     "source-extractor": ("source-extractor", ("source-extractor", "sex")),
     "swarp": ("swarp", ("SWarp", "swarp")),
 }
-_PACKAGES = ("imcat", "numpy", "scipy", "astropy", "numba", "sep", "photutils", "pyarrow")
+_PACKAGES = (
+    "imcat",
+    "numpy",
+    "scipy",
+    "astropy",
+    "numba",
+    "sep",
+    "photutils",
+    "pyarrow",
+    "torch",
+    "timm",
+    "lightgbm",
+)
 
 
 @dataclass(frozen=True)
