@@ -76,7 +76,7 @@ def standing_text(drawn: int) -> dict[str, Any]:
     return {
         "training": (
             "sources of imcat's simulation, found and measured by imcat run; train rows of public SDSS, BOSS, 2SLAQ and "
-            f"VVDS tables with spectra{more}"
+            f"VVDS tables with spectra{more}; the layer of morphologies fitted to the end on the simulated sources"
         ),
         "failures": list(_FAILURES),
     }

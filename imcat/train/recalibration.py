@@ -17,7 +17,8 @@ from imcat.registry import weights_folder
 from imcat.stamps import StampSettings
 from imcat.train.card_text import write_with_card
 from imcat.train.classification_card import calibrate, standing_text
-from imcat.train.classification_data import simulated_sets
+from imcat.train.classification_data import LabelledSet, simulated_sets
+from imcat.train.looks import refit_looks
 from imcat.train.source_samples import SampleSettings, build_samples, read_sample
 from imcat.train.source_training import real_tables
 
@@ -32,6 +33,7 @@ def recalibrate(
     workers: int = 1,
     survey: str = "",
     shapes: int = 0,
+    looks: bool = False,
 ) -> Path:
     """Fit temperatures, sets, levels, distances and what belongs to morphology again, and write weights and card in place of the old ones.
 
@@ -53,6 +55,8 @@ def recalibrate(
     shapes : int
         Fit only what belongs to morphology, with so many tiles of each survey: it takes fewer than sets do. The card keeps the number.
         0: everything, with all tiles.
+    looks : bool
+        Fit the layer that tells morphologies first, on the card's samples of the role ``training`` (`imcat.train.looks`).
 
     Returns
     -------
@@ -89,6 +93,8 @@ def recalibrate(
             path=str(folder / f"{name}.toml"),
             expected="weights of a recipe that has some, as weights/recipes/classifier_fits.toml",
         )
+    if looks:
+        refit_looks(trained.network, _training(samples, card, trained.size, workers))
     sets = simulated_sets([read_sample(p) for p in paths])
     if survey or shapes:
         calibration = calibrate(trained.network, sets, [], trained.calibration, shapes=bool(shapes))
@@ -104,6 +110,13 @@ def recalibrate(
     if not values["shapes"]:
         del values["shapes"]
     return write_with_card(folder, name, data, FORMAT, values)
+
+
+def _training(samples: Path, card: dict[str, Any], size: int, workers: int) -> list[LabelledSet]:
+    """Sources of the tiles that the heads learned from; those that are missing are simulated."""
+    settings = [SampleSettings(**s) for s in card["samples"] if s.get("role", "training") == "training"]
+    paths = [p for s in settings for p in build_samples(samples, s, StampSettings(size=size), workers)]
+    return simulated_sets([read_sample(p) for p in paths])
 
 
 def _main() -> None:
@@ -124,13 +137,9 @@ def _main() -> None:
         metavar="N",
         help="only what belongs to morphology, with N tiles of each survey",
     )
+    parser.add_argument("--looks", action="store_true", help="fit the layer that tells morphologies first")
     given = parser.parse_args()
-    options = {
-        "weights": given.weights,
-        "workers": given.workers,
-        "survey": given.survey,
-        "shapes": given.shapes,
-    }
+    options = {k: v for k, v in vars(given).items() if k not in ("name", "samples")}
     print(recalibrate(given.name, given.samples, **options))
 
 

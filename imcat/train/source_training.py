@@ -29,6 +29,7 @@ from imcat.train.classification_data import LabelledSet, TableSet, simulated_set
 from imcat.train.drawn_tables import DRAWN_SURVEY, depths_of, drawn_table
 from imcat.train.fine_tuning import FineTuneRecipe, fine_tune, split_objects
 from imcat.train.head_stage import train_heads
+from imcat.train.looks import refit_looks
 from imcat.train.own_data import read_rows, read_stamps
 from imcat.train.pretrain import PretrainRecipe, pretrain
 from imcat.train.source_samples import (
@@ -152,6 +153,7 @@ def run_classification(
     )
     if recipe.head_steps:
         network = train_heads(network, recipe, learned, judged, more, checked, folder, resume=resume)
+    refit_looks(network, learned)
     lenses = np.concatenate([s.true_magnitude[s.labels.lens.numpy() > 0.5] for s in learned])
     metrics = judge(network, judged, checked, torch.device("cpu"))
     del learned  # room for the sets to calibrate with

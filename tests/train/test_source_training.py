@@ -683,10 +683,11 @@ class TestClassifier:
         assert first.card["before"] == {k: v for k, v in before.items() if k != "licence"}
         kept = tmp_path / "one.npz"
         asked: list[int] = []
+        roles: list[str] = []
         write_sample(kept, toy(300, 99))
 
         def made(folder: Path, settings: SampleSettings, stamps: StampSettings, workers: int) -> list[Path]:
-            assert settings.role == "calibration"
+            roles.append(settings.role)
             asked.append(settings.tiles)
             return [kept]
 
@@ -721,6 +722,13 @@ class TestClassifier:
         fourth = after.calibration.arrays()
         assert asked[-1] == 1  # no more than the card has
         assert after.card["shapes"] == {"sdss": 1}
+        assert set(roles) == {"calibration"}
+        # The layer of the looks is fitted on the training's tiles, and no other weight moves.
+        recalibration.recalibrate("classifier", tmp_path, weights=tmp_path, shapes=1, looks=True)
+        assert set(roles) == {"calibration", "training"}
+        read = load_classifier("classifier", str(tmp_path)).network.state_dict()
+        moved = {k for k, v in after.network.state_dict().items() if not torch.equal(v, read[k])}
+        assert moved == {"classifier.morphology.weight", "classifier.morphology.bias"}
         with pytest.raises(UsageError, match="shapes is -1"):
             recalibration.recalibrate("classifier", tmp_path, weights=tmp_path, shapes=-1)
         stamped = [MODES.index("both"), MODES.index("stamp")]
