@@ -25,6 +25,7 @@ from imcat.train.fine_tuning import macro_f1
 from imcat.train.source_samples import SourceSample, stamps_of
 
 _EDGES = {"sdss": (14.0, 18.0, 19.5, 21.0, 24.0), "csst": (17.0, 21.0, 23.0, 24.5, 26.5)}  # r
+_POINT = MORPHOLOGIES.index("point_like")  # the last
 _FEW = 100
 _SURE = 0.99  # share of the training's sources that are less unusual
 _DELETED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
@@ -58,14 +59,15 @@ def morphology(
         rows = galaxy & (own.true_magnitude >= a) & (own.true_magnitude < b)
         if rows.sum() < _FEW:
             continue
-        said, theirs = share[rows].argmax(1), others[rows]
+        # Of a galaxy, as the trees are told: which look, if it is not a point.
+        said, theirs = share[rows][:, :_POINT].argmax(1), others[rows]
         right = said == truth[rows]
         entry = {
             "from": a, "to": b, "n": int(rows.sum()), "accuracy": float(right.mean()),
             "accuracy_error": error_by_group(right.astype(float), tile[rows]),
             "trees_accuracy": float((theirs == truth[rows]).mean()),
             "commonest": float(np.bincount(truth[rows]).max() / rows.sum()),
-            "macro_f1": macro_f1(truth[rows], said, len(MORPHOLOGIES)), "trees_macro_f1": macro_f1(truth[rows], theirs, len(MORPHOLOGIES)),
+            "macro_f1": macro_f1(truth[rows], said, _POINT), "trees_macro_f1": macro_f1(truth[rows], theirs, _POINT),
             "calibration_error": calibration_error(share[rows], truth[rows]),
         }  # fmt: skip
         for k, (name, label) in enumerate(
@@ -90,9 +92,7 @@ def morphology(
         [int((bright & (truth == a) & (share.argmax(1) == b)).sum()) for b in range(len(MORPHOLOGIES))]
         for a in range(len(MORPHOLOGIES))
     ]
-    found["points called point-like"] = float(
-        (share[~galaxy].argmax(1) == MORPHOLOGIES.index("point_like")).mean()
-    )
+    found["points called point-like"] = float((share[~galaxy].argmax(1) == _POINT).mean())
     # Whoever asks for a look asks it of what is taken for a galaxy, here by the mix of the tiles.
     likelihood = np.stack([answer[f"class_loglike_{k}"] for k in KINDS], axis=1)
     taken = (likelihood + np.log(own.mix.shares(own.magnitude))).argmax(1) == Kind.GALAXY
