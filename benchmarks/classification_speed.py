@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from common import verdict
 from numpy.typing import NDArray
 
 from imcat.backbones.orient import orientation, oriented
-from imcat.classify import predict
 from imcat.classify.photometry import Photometry
 from imcat.classify.predict import classify, look
 from imcat.classify.trained import TrainedClassifier, load_classifier
@@ -118,8 +116,8 @@ def _seconds(work: Callable[[], Any]) -> float:
 def _ways(trained: TrainedClassifier, stamps: Stamps, photometry: Photometry) -> dict[str, dict[str, Any]]:
     """The backbone in single precision, in bfloat16, and as a graph that torch compiles: speed, and what answers differ."""
     ways: dict[str, Callable[[], Array]] = {
-        "single precision": lambda: _look_with(trained, stamps, half=False),
-        "bfloat16": lambda: _look_with(trained, stamps, half=True),
+        "single precision": lambda: look(trained, stamps, half=False),
+        "bfloat16": lambda: look(trained, stamps, half=True),
     }
     half = half_precision_is_fast()
     used = "bfloat16" if half else "single precision"
@@ -144,22 +142,6 @@ def _ways(trained: TrainedClassifier, stamps: Stamps, photometry: Photometry) ->
             f"99 % of p_galaxy within {v['p_galaxy apart, 99 %']:.5f}"
         )
     return found
-
-
-@contextmanager
-def _precision(half: bool) -> Iterator[None]:
-    """Multiply in that precision, whichever is faster here."""
-    before = predict.half_precision_is_fast
-    predict.half_precision_is_fast = lambda: half  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        predict.half_precision_is_fast = before  # type: ignore[assignment]
-
-
-def _look_with(trained: TrainedClassifier, stamps: Stamps, *, half: bool) -> Array:
-    with _precision(half):
-        return look(trained, stamps)
 
 
 def _batches(stamps: Stamps) -> Iterator[tuple[torch.Tensor, ...]]:

@@ -78,13 +78,23 @@ def lens_binning(size: int, pixel: float) -> int:
     return max(1, math.ceil(_LENS_VIEW / (size * pixel)))
 
 
-def look(trained: TrainedClassifier, stamps: Stamps) -> NDArray[np.float32]:
-    """What the backbone sees in stamps, ``[n, vision]``."""
+def look(trained: TrainedClassifier, stamps: Stamps, *, half: bool | None = None) -> NDArray[np.float32]:
+    """What the backbone sees in stamps, ``[n, vision]``.
+
+    Parameters
+    ----------
+    trained : TrainedClassifier
+        Weights.
+    stamps : Stamps
+        Of n sources.
+    half : bool, optional
+        Whether matrices are multiplied in bfloat16; default: where that is fast.
+    """
     vision = trained.network.vision
     out = np.zeros((len(stamps), vision.width), np.float32)
     conditions = band_conditions(stamps)
-    half = torch.autocast("cpu", dtype=torch.bfloat16, enabled=half_precision_is_fast())
-    with torch.inference_mode(), half:
+    enabled = half_precision_is_fast() if half is None else half
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
         for rows in _batches(len(stamps)):
             values = torch.from_numpy(compress(stamps.signal[rows]))
             valid = torch.from_numpy(stamps.valid[rows].astype(np.float32))

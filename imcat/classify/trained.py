@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from imcat.backbones.choice import from_card, to_card
-from imcat.classify.calibration import MODES, Calibration
+from imcat.classify.calibration import Calibration
 from imcat.classify.network import ClassifierSettings, Seeing
-from imcat.classify.prior import EDGES, MixByMagnitude, SkyMix
+from imcat.classify.prior import MixByMagnitude, SkyMix
 from imcat.errors import InputError
 from imcat.registry import read_weights
 
@@ -83,13 +83,10 @@ def from_arrays(named: Mapping[str, NDArray[Any]], card: dict[str, Any]) -> Trai
     state = {k[len(head) :]: torch.from_numpy(np.array(v)) for k, v in named.items() if k.startswith(head)}
     network.load_state_dict(state)
     network.eval()
-    shape = np.shape(named["calibration.temperature"])
-    if shape != (len(MODES), EDGES.size - 1):
-        raise ValueError(f"calibration of shape {shape}")
-    blank = Calibration.none(1)
-    for name in ("looks", "structure"):  # absent from weights of before
-        found = named.get(f"calibration.{name}", getattr(blank, name))
-        if np.shape(found) != getattr(blank, name).shape:
+    shape = {name: values.shape for name, values in Calibration.none(1).arrays().items()}
+    for name in ("temperature", "threshold", "levels", "distance", "offset", "looks", "structure"):
+        found = named.get(f"calibration.{name}")  # the last two are absent from weights of before
+        if found is not None and np.shape(found) != shape[name]:
             raise ValueError(f"calibration.{name} of shape {np.shape(found)}")
     exact = {k: np.asarray(v, np.float64) for k, v in named.items() if not k.startswith(head)}
     return TrainedClassifier(

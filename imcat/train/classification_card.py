@@ -142,11 +142,10 @@ def _renewed(
     for sets, first, first_bare in ((ground, "both", "magnitudes"), (space, "both, sharp", "ultraviolet")):
         if not sets:
             continue
-        found = [(first, _simulated_modes(network, sets))]
         if "levels" in names:
-            found.append((first_bare, _bare_modes(network, sets)))
+            found = [(first, _simulated_modes(network, sets)), (first_bare, _bare_modes(network, sets))]
         else:  # without a stamp there is no shape
-            found = [(first, found[0][1][:_STAMPED])]
+            found = [(first, _simulated_modes(network, sets, _MODES[:_STAMPED]))]
         for start, modes in found:
             for place, mode in enumerate(modes, MODES.index(start)):
                 if "levels" in names:
@@ -173,10 +172,12 @@ _SHAPES = ("looks", "structure")
 _FITTED = ("temperature", "offset", "threshold", "levels", *_SHAPES)
 
 
-def _simulated_modes(network: Seeing, sets: Sequence[LabelledSet]) -> list[_Mode]:
-    """Each of `_MODES`."""
+def _simulated_modes(
+    network: Seeing, sets: Sequence[LabelledSet], modes: Sequence[tuple[bool, bool]] = _MODES
+) -> list[_Mode]:
+    """Each of `_MODES`, or some of them."""
     found = []
-    for see, measure in _MODES:
+    for see, measure in modes:
         said = [answers(network, s, np.arange(len(s)), _CPU, see=see, measure=measure) for s in sets]
         found.append(_fit(said, [s.labels for s in sets], [s.magnitude for s in sets], by_magnitude=measure))
     return found

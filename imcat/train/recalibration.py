@@ -56,7 +56,8 @@ def recalibrate(
         Fit only what belongs to morphology, with so many tiles of each survey: it takes fewer than sets do. The card keeps the number.
         0: everything, with all tiles.
     looks : bool
-        Fit the layer that tells morphologies first, on the card's samples of the role ``training`` (`imcat.train.looks`).
+        Fit the layer that tells morphologies first, on the card's samples of the role ``training`` (`imcat.train.looks`);
+        metrics of the layer before leave the card.
 
     Returns
     -------
@@ -103,6 +104,8 @@ def recalibrate(
     data = save(replace(trained, calibration=calibration).arrays())
     values = {k: v for k, v in card.items() if k not in ("format", "sha256")}
     values |= standing_text(card["recipe"].get("drawn", 0))
+    if looks and "metrics" in values:  # what was judged with the layer before
+        values["metrics"] = {k: v for k, v in values["metrics"].items() if not k.endswith("_morphology")}
     if shapes:
         values["shapes"] = values.get("shapes", {}) | {s.survey: s.tiles for s in settings}
     else:

@@ -675,7 +675,7 @@ class TestClassifier:
             [],
             np.array([19.0]),
             samples,
-            {},
+            {"5b_kind": 0.9, "5b_morphology": 0.5},
             tmp_path,
             before,
         )
@@ -726,9 +726,13 @@ class TestClassifier:
         # The layer of the looks is fitted on the training's tiles, and no other weight moves.
         recalibration.recalibrate("classifier", tmp_path, weights=tmp_path, shapes=1, looks=True)
         assert set(roles) == {"calibration", "training"}
-        read = load_classifier("classifier", str(tmp_path)).network.state_dict()
+        again = load_classifier("classifier", str(tmp_path))
+        read = again.network.state_dict()
         moved = {k for k, v in after.network.state_dict().items() if not torch.equal(v, read[k])}
         assert moved == {"classifier.morphology.weight", "classifier.morphology.bias"}
+        # What was judged with the layer before is said no longer.
+        assert after.card["metrics"] == {"5b_kind": 0.9, "5b_morphology": 0.5}
+        assert again.card["metrics"] == {"5b_kind": 0.9}
         with pytest.raises(UsageError, match="shapes is -1"):
             recalibration.recalibrate("classifier", tmp_path, weights=tmp_path, shapes=-1)
         stamped = [MODES.index("both"), MODES.index("stamp")]
